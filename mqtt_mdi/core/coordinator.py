@@ -1,0 +1,189 @@
+"""The coordinator: keeps the policy, the books of results, and the list of devices alive."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import ceil
+from random import Random
+from typing import Any
+
+from pydantic import ValidationError
+
+from mqtt_mdi.core import events
+from mqtt_mdi.core.effects import AnswerPatch, CloseWindow, PublishPolicy, RecordDevice, SetTimer
+from mqtt_mdi.core.ledger import Tally
+from mqtt_mdi.core.policy import Policy, merge_patch
+from mqtt_mdi.core.types import DeviceState, Window
+
+Event = (
+    events.Started
+    | events.TimerFired
+    | events.PolicyChanged
+    | events.PatchRequested
+    | events.ResultsStored
+    | events.NeighbourReported
+    | events.NeighbourLost
+)
+Effect = SetTimer | PublishPolicy | AnswerPatch | RecordDevice | CloseWindow
+
+WINDOW = "window"
+WINDOW_S = 1.0
+LATENCIES_KEPT = 4096
+
+
+class Coordinator:
+    """The machine beside the database. It is not on the path of any frame."""
+
+    def __init__(self, policy: Policy, stage_count: int, totals: Tally, rng: Random) -> None:
+        self.policy = policy
+        self.stage_count = stage_count
+        self.totals = totals
+        self.devices: dict[str, DeviceState] = {}
+        self.seen_at: dict[str, float] = {}
+        self._tally = Tally()
+        self._latencies = 0
+        self._window_began: float | None = None
+        self._rng = rng
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one fact; return orders."""
+        effects: list[Effect] = []
+        match event:
+            case events.Started():
+                self._window_began = now
+                effects = [PublishPolicy(self.policy, "start"), SetTimer(WINDOW, now + WINDOW_S)]
+            case events.TimerFired(key) if key == WINDOW:
+                effects = [*self._forget_silent(now), self._close_window(now)]
+                effects.append(SetTimer(WINDOW, now + WINDOW_S))
+            case events.PolicyChanged(policy):
+                effects = self._adopt(policy)
+            case events.PatchRequested(patch, request):
+                effects = self._patch(patch, request)
+            case events.ResultsStored():
+                self._count(event)
+            case events.NeighbourReported(state):
+                effects = self._hear(state, now)
+            case events.NeighbourLost(device) if device in self.devices:
+                effects = self._hear(replace(self.devices[device], online=False), now)
+            case _:
+                pass
+        return effects
+
+    def fault(self, policy: Policy) -> str | None:
+        """Why a policy that is well formed does not fit this pipeline, or None."""
+        early = self.stage_count - 1
+        if len(policy.thresholds) != early:
+            return f"thresholds: {len(policy.thresholds)} values, this network has {early} early exits"
+        for device, stages in policy.placement.items():
+            if strange := [stage for stage in stages if stage > self.stage_count]:
+                return f"placement.{device}: stages {strange}, this network has {self.stage_count}"
+        return None
+
+    def _adopt(self, policy: Policy) -> list[Effect]:
+        """A retained policy newer than the database knows: another database was here before."""
+        if policy.version <= self.policy.version:
+            return []
+        if self.fault(policy) is None:
+            self.policy = policy
+            return [PublishPolicy(policy, "retained")]
+        self.policy = self.policy.model_copy(update={"version": policy.version + 1})
+        return [PublishPolicy(self.policy, "replaces a policy of another network")]
+
+    def _patch(self, patch: Mapping[str, Any], request: object) -> list[Effect]:
+        version = self.policy.version
+        if "version" in patch:
+            return [AnswerPatch(request, version, "version: given by the coordinator, leave it out")]
+        merged = merge_patch(self.policy.model_dump(mode="json"), dict(patch)) | {"version": version + 1}
+        try:
+            policy = Policy.model_validate(merged)
+        except ValidationError as error:
+            return [AnswerPatch(request, version, _faults(error))]
+        if (reason := self.fault(policy)) is not None:
+            return [AnswerPatch(request, version, reason)]
+        self.policy = policy
+        return [PublishPolicy(policy, "policy/set"), AnswerPatch(request, policy.version)]
+
+    def _hear(self, state: DeviceState, now: float) -> list[Effect]:
+        known = self.devices.get(state.device)
+        if not state.online and known is not None:
+            state = replace(known, online=False)
+        self.devices[state.device] = state
+        self.seen_at[state.device] = now
+        told = known is not None and (known.online, known.stages, known.boot) == (
+            state.online,
+            state.stages,
+            state.boot,
+        )
+        return [] if told else [RecordDevice(state)]
+
+    def _forget_silent(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for device, state in self.devices.items():
+            if state.online and now - self.seen_at[device] > self.policy.silence_s:
+                self.devices[device] = replace(state, online=False)
+                effects.append(RecordDevice(self.devices[device]))
+        return effects
+
+    def _count(self, stored: events.ResultsStored) -> None:
+        for tally in (self._tally, self.totals):
+            tally.duplicates += stored.duplicates
+            tally.graded += len(stored.graded)
+            tally.correct += sum(stored.graded)
+            for result in stored.results:
+                if result.exit_stage is None:
+                    tally.failed += 1
+                else:
+                    tally.answered += 1
+                    tally.exits[result.exit_stage] += 1
+        for result in stored.results:
+            if result.exit_stage is not None:
+                self._sample(result.latency_ms)
+
+    def _sample(self, latency_ms: float) -> None:
+        """Keep a uniform sample of the window's latencies (Vitter's algorithm R)."""
+        kept = self._tally.latencies_ms
+        self._latencies += 1
+        if len(kept) < LATENCIES_KEPT:
+            kept.append(latency_ms)
+        elif (place := self._rng.randrange(self._latencies)) < LATENCIES_KEPT:
+            kept[place] = latency_ms
+
+    def _close_window(self, now: float) -> Effect:
+        began = now if self._window_began is None else self._window_began
+        window = self._window(self._tally, now - began)
+        self._tally, self._latencies, self._window_began = Tally(), 0, now
+        online = sum(state.online for state in self.devices.values())
+        return CloseWindow(window, self._window(self.totals, 0.0), online)
+
+    def _window(self, tally: Tally, seconds: float) -> Window:
+        return Window(
+            seconds,
+            tally.answered,
+            tally.failed,
+            tally.duplicates,
+            tally.graded,
+            tally.correct,
+            exit_counts(tally.exits, self.stage_count),
+            quantile(tally.latencies_ms, 0.5),
+            quantile(tally.latencies_ms, 0.95),
+        )
+
+
+def exit_counts(exits: Counter[int], stage_count: int) -> tuple[int, ...]:
+    """Answers at each exit, first to last."""
+    return tuple(exits[stage] for stage in range(1, stage_count + 1))
+
+
+def quantile(values: Iterable[float], share: float) -> float | None:
+    """The smallest value that at least `share` of the values do not exceed; None of nothing."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return ordered[max(0, ceil(share * len(ordered)) - 1)]
+
+
+def _faults(error: ValidationError) -> str:
+    """What is wrong with a policy, field by field."""
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_url=False)[:3]
+    )

@@ -1,0 +1,200 @@
+"""The source: admits frames, owns each under a lease until it is answered, answers once."""
+
+from collections import deque
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from mqtt_mdi.core import events
+from mqtt_mdi.core.admission import ResponseTime
+from mqtt_mdi.core.effects import PublishResult, RefuseFrame, ReleaseFrame, SetTimer, SubmitTask
+from mqtt_mdi.core.ledger import Ledger
+from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.queues import RecentSet
+from mqtt_mdi.core.types import FrameKey, Outcome, Result, Task
+
+Event = (
+    events.Started | events.TimerFired | events.PolicyChanged | events.FrameArrived | events.OutcomeReported
+)
+Effect = SetTimer | SubmitTask | PublishResult | RefuseFrame | ReleaseFrame
+
+LEASE = "lease"
+RETRY_DELAY_S = 0.05
+ANSWERED_REMEMBERED = 65_536
+
+
+@dataclass(slots=True)
+class Lease:
+    """A frame owed an answer: when it was admitted and when each attempt began."""
+
+    size: int
+    admitted_at: float
+    began: list[float]
+    expires_at: float = 0.0
+
+    @property
+    def attempt(self) -> int:
+        """The number of the latest attempt, from 1."""
+        return len(self.began)
+
+
+class Source:
+    """The machine that admits frames. `name` is where devices report outcomes."""
+
+    def __init__(
+        self, name: str, policy: Policy, stage_count: int, class_names: tuple[str, ...] = ()
+    ) -> None:
+        self.name = name
+        self.policy = policy
+        self.stage_count = stage_count
+        self.class_names = class_names
+        self.ledger = Ledger()
+        self.leases: dict[FrameKey, Lease] = {}
+        self.pending: deque[tuple[FrameKey, int]] = deque()
+        self._known: set[FrameKey] = set()
+        self._expiries: list[tuple[float, FrameKey]] = []
+        self._answered = RecentSet(ANSWERED_REMEMBERED)
+        self._response = ResponseTime()
+        self._timer_at: float | None = None
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one fact; return orders."""
+        effects: list[Effect] = []
+        match event:
+            case events.PolicyChanged(policy):
+                if policy.version > self.policy.version and len(policy.thresholds) == self.stage_count - 1:
+                    self.policy = policy
+            case events.FrameArrived(frame, size):
+                effects.extend(self._arrive(frame, size))
+            case events.OutcomeReported(outcome):
+                effects.extend(self._hear(outcome, now))
+            case events.TimerFired(key) if key == LEASE:
+                self._timer_at = None
+                effects.extend(self._expire(now))
+            case _:
+                pass
+        effects.extend(self._admit(now))
+        effects.extend(self._set_timer())
+        return effects
+
+    def check(self) -> None:
+        """The invariants of this machine."""
+        self.ledger.check(len(self.leases))
+        assert len(self.pending) <= self.policy.pending_limit
+        assert self._known == set(self.leases) | {frame for frame, _ in self.pending}
+
+    def _arrive(self, frame: FrameKey, size: int) -> list[Effect]:
+        if frame in self._known or frame in self._answered:
+            self.ledger.duplicates += 1
+            return [] if frame in self._known else [ReleaseFrame(frame)]
+        if len(self.pending) >= self.policy.pending_limit and len(self.leases) >= self.policy.window:
+            self.ledger.refused += 1
+            reason = f"{self.name} is full: {len(self.leases)} frames admitted, {len(self.pending)} waiting"
+            return [RefuseFrame(frame, reason), ReleaseFrame(frame)]
+        self._known.add(frame)
+        self.pending.append((frame, size))
+        return []
+
+    def _admit(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        while self.pending and len(self.leases) < self.policy.window:
+            frame, size = self.pending.popleft()
+            self.ledger.admitted += 1
+            self.leases[frame] = Lease(size, now, [])
+            effects.append(self._begin(frame, now))
+        return effects
+
+    def _begin(self, frame: FrameKey, now: float) -> Effect:
+        """Begin a frame's next attempt."""
+        lease = self.leases[frame]
+        lease.began.append(now)
+        self._schedule(frame, now + self._response.lease(self.policy.lease_s, lease.attempt))
+        return SubmitTask(
+            Task(
+                frame.sensor,
+                frame.frame_id,
+                self.name,
+                stage=1,
+                attempt=lease.attempt,
+                admitted_at=lease.admitted_at,
+                size=lease.size,
+            )
+        )
+
+    def _schedule(self, frame: FrameKey, at: float) -> None:
+        self.leases[frame].expires_at = at
+        heappush(self._expiries, (at, frame))
+
+    def _hear(self, outcome: Outcome, now: float) -> list[Effect]:
+        lease = self.leases.get(outcome.frame)
+        if lease is None or outcome.attempt > lease.attempt:
+            self.ledger.duplicates += 1
+            return []
+        if outcome.reason is None:
+            self._response.observe(now - lease.began[outcome.attempt - 1])
+            return self._answer(outcome.frame, outcome, now)
+        if outcome.attempt < lease.attempt:
+            return []
+        if outcome.retry and lease.attempt < self.policy.max_attempts:
+            self._schedule(outcome.frame, now + RETRY_DELAY_S * 2**lease.attempt)
+            return []
+        return self._answer(outcome.frame, outcome, now)
+
+    def _expire(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        while self._expiries and self._expiries[0][0] <= now:
+            at, frame = heappop(self._expiries)
+            if self._is_stale(at, frame):
+                continue
+            lease = self.leases[frame]
+            if lease.attempt < self.policy.max_attempts:
+                self.ledger.retried += 1
+                effects.append(self._begin(frame, now))
+                continue
+            reason = f"no answer in {lease.attempt} attempts, {now - lease.admitted_at:.1f} s"
+            effects.extend(self._answer(frame, None, now, reason))
+        return effects
+
+    def _is_stale(self, at: float, frame: FrameKey) -> bool:
+        lease = self.leases.get(frame)
+        return lease is None or lease.expires_at != at
+
+    def _answer(
+        self, frame: FrameKey, outcome: Outcome | None, now: float, reason: str | None = None
+    ) -> list[Effect]:
+        lease = self.leases.pop(frame)
+        self._known.discard(frame)
+        self._answered.add(frame)
+        reason = outcome.reason if outcome else reason
+        label = outcome.label if outcome else None
+        named = label is not None and label < len(self.class_names)
+        if reason is None:
+            self.ledger.answered += 1
+        else:
+            self.ledger.failed += 1
+        result = Result(
+            frame.sensor,
+            frame.frame_id,
+            "ok" if reason is None else "failed",
+            label=label,
+            class_name=self.class_names[label] if named and label is not None else None,
+            score=outcome.score if outcome else None,
+            exit_stage=outcome.stage if outcome and reason is None else None,
+            device=outcome.device if outcome else None,
+            latency_ms=1000 * (now - lease.admitted_at),
+            hops=outcome.hops if outcome else 0,
+            attempts=lease.attempt,
+            policy_version=self.policy.version,
+            reason=reason,
+        )
+        return [PublishResult(result), ReleaseFrame(frame)]
+
+    def _set_timer(self) -> list[Effect]:
+        while self._expiries and self._is_stale(*self._expiries[0]):
+            heappop(self._expiries)
+        if not self._expiries:
+            return []
+        at = self._expiries[0][0]
+        if self._timer_at is not None and self._timer_at <= at:
+            return []
+        self._timer_at = at
+        return [SetTimer(LEASE, at)]

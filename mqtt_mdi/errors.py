@@ -1,0 +1,24 @@
+"""The errors of mqtt-mdi, split by whose fault they are.
+
+Every message says what was wrong, where, what was expected and what to do about it.
+"""
+
+
+class MdiError(Exception):
+    """Base of every error raised on purpose by mqtt-mdi."""
+
+
+class ProtocolError(MdiError):
+    """A peer sent bytes that are not what the protocol asks for."""
+
+
+class ConfigError(MdiError):
+    """The operator asked for something that cannot be done as configured."""
+
+
+class BundleError(MdiError):
+    """The model artefact is missing, damaged or does not fit its manifest."""
+
+
+class StorageError(MdiError):
+    """The database cannot take what it is given (locked, full, of another version)."""

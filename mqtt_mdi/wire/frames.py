@@ -1,0 +1,157 @@
+"""Frames from sensors: JPEG, PNG, .npy or a CBOR typed array, turned into the model's input.
+
+A frame travels as it came; it is decoded where stage 1 runs. Limits are checked before pixels are.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mqtt_mdi.errors import ProtocolError
+from mqtt_mdi.wire.tensors import decode_tensor
+
+JPEG, PNG, NPY, CBOR = "image/jpeg", "image/png", "application/x-npy", "application/cbor"
+CONTENT_TYPES = (JPEG, PNG, NPY, CBOR)
+_ALIASES = {"image/jpg": JPEG, "application/octet-stream": "", "application/x-numpy": NPY}
+_MAGIC = ((b"\xff\xd8\xff", JPEG), (b"\x89PNG\r\n\x1a\n", PNG), (b"\x93NUMPY", NPY), (b"\xd8\x28", CBOR))
+
+MAX_FRAME_BYTES = 16 * 2**20
+MAX_PIXELS = 40_000_000
+
+
+class InputSpec(BaseModel):
+    """How a picture becomes the model's input: size, colours and normalisation of values in 0..1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+    channels: Literal[1, 3]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _one_value_a_channel(self) -> "InputSpec":
+        if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
+            raise ValueError(f"mean and std need {self.channels} values, those of std above 0")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return (self.channels, self.height, self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A sensor's sample as it came: its bytes and what they are."""
+
+    content_type: str
+    data: bytes
+
+
+def sniff(data: bytes, content_type: str | None) -> Frame:
+    """Name the format: by the MQTT 5 content type, else by the first bytes.
+
+    Raises ProtocolError for anything that is no frame, before decoding any of it.
+    """
+    if not data:
+        raise ProtocolError("empty frame: expected a JPEG, PNG, .npy or CBOR typed array")
+    if len(data) > MAX_FRAME_BYTES:
+        raise ProtocolError(f"frame of {len(data)} bytes: at most {MAX_FRAME_BYTES} are taken")
+    named = (content_type or "").split(";")[0].strip().lower()
+    named = _ALIASES.get(named, named)
+    if named and named not in CONTENT_TYPES:
+        raise ProtocolError(f"content type {named[:80]!r} is not one of {', '.join(CONTENT_TYPES)}")
+    if not named:
+        named = next((kind for magic, kind in _MAGIC if data.startswith(magic)), "")
+    if not named:
+        raise ProtocolError(
+            f"frame begins with {data[:8].hex()}: expected a JPEG, PNG, .npy or CBOR typed array (RFC 8746)"
+        )
+    return Frame(named, data)
+
+
+def decode_frame(frame: Frame, spec: InputSpec) -> NDArray[np.float32]:
+    """Turn a frame into the model's input (1, C, H, W).
+
+    Pictures and integer arrays (H, W), (H, W, C) or (C, H, W) are resized and normalised; floating
+    point arrays are taken as they are and must have the shape (C, H, W).
+    """
+    if frame.content_type in (JPEG, PNG):
+        return _normalise(_open_picture(frame.data), spec)
+    array = decode_npy(frame.data) if frame.content_type == NPY else decode_tensor(frame.data)
+    if array.dtype.kind == "f":
+        if array.shape != spec.shape:
+            raise ProtocolError(f"floating point frame of shape {array.shape}: the model takes {spec.shape}")
+        if not np.isfinite(array).all():
+            raise ProtocolError("frame holds NaN or infinite values")
+        return array.astype(np.float32)[None]
+    return _normalise(_picture_of(array), spec)
+
+
+def decode_npy(data: bytes) -> NDArray[np.generic]:
+    """Read a .npy file (NEP 1) of plain numbers; never unpickles."""
+    stream = io.BytesIO(data)
+    try:
+        version = npy.read_magic(stream)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except (ValueError, EOFError, OverflowError, MemoryError, RecursionError) as error:
+        raise ProtocolError(f"not a readable .npy header: {str(error)[:200]}") from error
+    if dtype.kind not in "uif" or dtype.itemsize > 8:  # noqa: PLR2004 -- no 128-bit floats
+        raise ProtocolError(f".npy of {dtype}: expected integers or floating point numbers")
+    if any(n < 0 for n in shape) or len(shape) > 4:  # noqa: PLR2004 -- batch, channels, height, width
+        raise ProtocolError(f".npy of shape {shape}: expected at most four dimensions")
+    body = data[stream.tell() :]
+    count = 1
+    for extent in shape:
+        count *= extent
+    if count * dtype.itemsize != len(body):
+        raise ProtocolError(
+            f".npy promises {count} values of {dtype}, {count * dtype.itemsize} bytes, and holds {len(body)}"
+        )
+    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _open_picture(data: bytes) -> Image.Image:
+    try:
+        picture = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+        if picture.width * picture.height > MAX_PIXELS:
+            size = f"{picture.width}x{picture.height}"
+            raise ProtocolError(f"picture of {size}: at most {MAX_PIXELS} pixels are taken")
+        picture.load()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ProtocolError(f"picture cannot be decoded: {str(error)[:200]}") from error
+    return picture
+
+
+def _picture_of(array: NDArray[np.generic]) -> Image.Image:
+    if array.dtype.kind not in "ui" or array.size == 0 or array.size > 4 * MAX_PIXELS:
+        raise ProtocolError(f"array of {array.dtype} and shape {array.shape} is no picture")
+    if array.min() < 0 or array.max() > 255:  # noqa: PLR2004 -- eight bits
+        raise ProtocolError("integer frames hold values from 0 to 255")
+    pixels = array.astype(np.uint8)
+    if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3):  # noqa: PLR2004
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:  # noqa: PLR2004
+        pixels = pixels[:, :, 0]
+    if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3):  # noqa: PLR2004
+        return Image.fromarray(np.ascontiguousarray(pixels))
+    raise ProtocolError(f"frame of shape {array.shape}: expected (H, W), (H, W, C) or (C, H, W), C 1 or 3")
+
+
+def _normalise(picture: Image.Image, spec: InputSpec) -> NDArray[np.float32]:
+    picture = picture.convert("L" if spec.channels == 1 else "RGB")
+    if picture.size != (spec.width, spec.height):
+        picture = picture.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(picture, np.float32).reshape(spec.height, spec.width, spec.channels)
+    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+    scaled = (pixels / 255 - mean) / std
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1), np.float32)[None]
