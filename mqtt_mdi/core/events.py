@@ -10,7 +10,7 @@ from mqtt_mdi.core.types import DeviceState, FrameKey, Outcome, Result, Task
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The shell is ready to carry out effects."""
+    """The shell is ready to carry out effects, at first or again after the broker was away."""
 
 
 @dataclass(frozen=True, slots=True)

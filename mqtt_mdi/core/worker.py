@@ -59,6 +59,7 @@ class Worker:
         effects: list[Effect] = []
         match event:
             case events.Started():
+                self.reported = None
                 effects.extend(self._report(now))
             case events.TimerFired(key) if key == REPORT:
                 self._forget_silent(now)

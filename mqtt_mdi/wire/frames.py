@@ -155,3 +155,10 @@ def _normalise(picture: Image.Image, spec: InputSpec) -> NDArray[np.float32]:
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
     scaled = (pixels / 255 - mean) / std
     return np.ascontiguousarray(scaled.transpose(2, 0, 1), np.float32)[None]
+
+
+def encode_png(picture: NDArray[np.uint8]) -> Frame:
+    """A picture (H, W) or (H, W, 3) as a frame, without loss."""
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    return Frame(PNG, stream.getvalue())

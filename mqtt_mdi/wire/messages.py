@@ -6,13 +6,21 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mqtt_mdi.core.policy import Policy
-from mqtt_mdi.core.types import Count, DeviceState, Identifier, Outcome, Result, Truth
+from mqtt_mdi.core.types import Count, DeviceState, FrameId, Identifier, Outcome, Result
 from mqtt_mdi.errors import ProtocolError
 
 T = TypeVar("T")
 
 MAX_JSON_BYTES = 2**20
 MAX_FIRST_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class TruthMessage:
+    """The right label of a frame; the topic names the sensor."""
+
+    frame_id: FrameId
+    label: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,7 @@ def explain(error: ValidationError) -> str:
 
 RESULT = Codec[Result](Result, "result")
 OUTCOMES = Codec[list[Outcome]](Annotated[list[Outcome], Field(min_length=1, max_length=1024)], "exits")
-TRUTH = Codec[Truth](Truth, "truth")
+TRUTH = Codec[TruthMessage](TruthMessage, "truth")
 DEVICE_STATE = Codec[DeviceState](DeviceState, "device state")
 POLICY = Codec[Policy](Policy, "policy")
 POLICY_REPLY = Codec[PolicyReply](PolicyReply, "policy reply")

@@ -39,7 +39,7 @@ def unpack_tensor(value: object) -> NDArray[Any]:
         raise ProtocolError(f"expected a typed array (RFC 8746), got {type(value).__name__}")
     shape: object = None
     if value.tag == _ROW_MAJOR:
-        if not isinstance(value.value, list) or len(value.value) != 2:  # noqa: PLR2004 -- shape and elements
+        if not isinstance(value.value, list | tuple) or len(value.value) != 2:  # noqa: PLR2004 -- shape and elements
             raise ProtocolError("a multi-dimensional array (tag 40) holds two items: shape and elements")
         shape, value = value.value
     if not isinstance(value, cbor2.CBORTag) or value.tag not in _DTYPES:
@@ -51,7 +51,7 @@ def unpack_tensor(value: object) -> NDArray[Any]:
     if shape is None:
         return flat
     if (
-        not isinstance(shape, list)
+        not isinstance(shape, list | tuple)
         or len(shape) > MAX_DIMENSIONS
         or not all(type(n) is int and n >= 0 for n in shape)
         or math.prod(shape) != flat.size

@@ -1,0 +1,85 @@
+"""`mqtt-mdi`: finds the command, loads that one alone, turns errors into exit codes."""
+
+import logging
+import sys
+from importlib import import_module
+
+import click
+from dotenv import load_dotenv
+
+import mqtt_mdi
+from mqtt_mdi.errors import BundleError, ConfigError, MdiError, ProtocolError, StorageError
+
+COMMANDS = {
+    "demo": "mqtt_mdi.cli.demo:demo",
+    "broker": "mqtt_mdi.cli.broker:broker",
+    "coordinator": "mqtt_mdi.cli.services:coordinator",
+    "source": "mqtt_mdi.cli.services:source",
+    "device": "mqtt_mdi.cli.services:device",
+    "sensor": "mqtt_mdi.cli.services:sensor",
+    "policy": "mqtt_mdi.cli.policy:policy",
+    "train": "mqtt_mdi.cli.train:train",
+    "inspect": "mqtt_mdi.cli.inspect:inspect",
+}
+
+EXIT_CODES: dict[type[MdiError], int] = {ConfigError: 2, ProtocolError: 3, BundleError: 4, StorageError: 5}
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Commands in the order of COMMANDS, each imported when it is asked for: a device starts fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
+        """The names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 -- click's
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Every option can also be set in the environment or in a file .env, as MDI_ and its name: "
+    "MDI_BROKER=mqtt://user:password@host:1883. Exit codes: 0 done, 1 not all was well, 2 wrong use or "
+    "configuration, 3 bad bytes from a peer, 4 bad bundle, 5 database trouble, 130 interrupted.",
+)
+@click.version_option(mqtt_mdi.__version__, prog_name="mqtt-mdi")
+@click.option("--debug", is_flag=True, envvar="MDI_DEBUG", help="Show tracebacks and say more.")
+def cli(debug: bool) -> None:
+    """Run one multi-exit network on several small devices, over an ordinary MQTT broker.
+
+    Start with `mqtt-mdi demo`: a broker, a coordinator, a source and three devices on this machine
+    answer a thousand pictures. On real boards, run `coordinator` and `source` on one machine and
+    `device` on each board, all with the same --broker.
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+
+
+def main() -> None:
+    """Run the command line; the entry point of `mqtt-mdi`."""
+    load_dotenv(".env")
+    debug = "--debug" in sys.argv
+    try:
+        cli.main(prog_name="mqtt-mdi", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except MdiError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_CODES.get(type(error), 1))

@@ -1,0 +1,181 @@
+"""The processes of the service: `coordinator`, `source`, `device`, `sensor`."""
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
+from mqtt_mdi.cli.options import StagesType, broker_options, bundle_option, stop_on_signals
+from mqtt_mdi.runtime.client import BrokerURL
+
+Stages = frozenset[int] | Literal["all"]
+
+
+def default_id(role: str) -> str:
+    """A name from the host's: unlike on most networks, unless two of a role share a machine."""
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", platform.node()) or "host"
+    return f"{role}-{host}"[:64]
+
+
+@click.command()
+@broker_options
+@bundle_option("Folder of the model to publish; the shipped one by default.", SHIPPED_BUNDLE)
+@click.option(
+    "--db",
+    "database",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("mqtt-mdi.db"),
+    show_default=True,
+    envvar="MDI_DB",
+    help="SQLite file for results, policies, devices and throughput.",
+)
+def coordinator(broker: BrokerURL, pipeline: str, bundle: Path, database: Path) -> None:
+    """Publish the model and the policy, store results, answer changes of policy.
+
+    Frames do not pass through the coordinator: sources and devices go on while it is down, and the
+    broker keeps the results for it.
+
+    \b
+    Example:
+      mqtt-mdi coordinator --broker mqtt://gateway --db /var/lib/mqtt-mdi/cams.db
+      sqlite3 /var/lib/mqtt-mdi/cams.db 'select * from summary'
+    """  # noqa: D301 -- click's mark for lines to keep
+    from mqtt_mdi.runtime.coordinator import CoordinatorSettings, CoordinatorShell  # noqa: PLC0415 -- SQLAlchemy
+
+    shell = CoordinatorShell(CoordinatorSettings(broker, pipeline, bundle, database))
+    stop_on_signals(shell.stop)
+    shell.serve()
+
+
+def _device_options(default_stages: str) -> list[click.Option]:
+    return [
+        click.Option(
+            ["--stages"],
+            type=StagesType(),
+            default=default_stages,
+            show_default=True,
+            envvar="MDI_STAGES",
+            help="Stages to run: 1,2 or all or none. A policy's placement goes before it.",
+        ),
+        click.Option(
+            ["--threads"],
+            type=click.IntRange(1, 64),
+            default=1,
+            show_default=True,
+            envvar="MDI_THREADS",
+            help="Threads that run a stage.",
+        ),
+    ]
+
+
+@click.command(params=_device_options("all"))
+@broker_options
+@click.option("--id", "name", envvar="MDI_ID", help="Name of this device.  [default: device-HOSTNAME]")
+@bundle_option("Folder of the model; without it the stages come from the coordinator over MQTT.")
+def device(  # noqa: PLR0917 -- a command's options are its arguments
+    stages: Stages, threads: int, broker: BrokerURL, pipeline: str, name: str | None, bundle: Path | None
+) -> None:
+    """Run stages of the network for whoever sends frames.
+
+    \b
+    Example, on each board:
+      MDI_BROKER=mqtt://gateway mqtt-mdi device --id pi-1 --stages 2,3
+    """  # noqa: D301 -- click's mark for lines to keep
+    from mqtt_mdi.engine.onnx import OnnxStage  # noqa: PLC0415 -- slow to import
+    from mqtt_mdi.runtime.device import Device, DeviceSettings  # noqa: PLC0415 -- slow to import
+
+    settings = DeviceSettings(broker, pipeline, name or default_id("device"), stages, bundle)
+    shell = Device(settings, lambda graph, spec: OnnxStage(graph, spec, threads))
+    stop_on_signals(shell.stop)
+    shell.serve()
+
+
+@click.command(params=_device_options("none"))
+@broker_options
+@click.option("--id", "name", envvar="MDI_ID", help="Name of this source.  [default: source-HOSTNAME]")
+@bundle_option("Folder of the model; without it the stages come from the coordinator over MQTT.")
+@click.option(
+    "--sensors",
+    default="",
+    envvar="MDI_SENSORS",
+    help="Sensors to admit, like cam1,cam2; all by default. Two sources must not share a sensor.",
+)
+def source(  # noqa: PLR0917 -- a command's options are its arguments
+    stages: Stages,
+    threads: int,
+    broker: BrokerURL,
+    pipeline: str,
+    name: str | None,
+    bundle: Path | None,
+    sensors: str,
+) -> None:
+    """Admit sensors' frames, own each until it is answered, publish the one answer.
+
+    With --stages 1,2 it computes, too, as in MDI-Exit; with none it passes pictures on as they came.
+
+    \b
+    Example, and a frame for it from any MQTT client:
+      mqtt-mdi source --stages 1
+      mosquitto_pub -t mdi/v1/demo/frames/cam1 -f picture.jpg
+      mosquitto_sub -t mdi/v1/demo/results/cam1
+    """  # noqa: D301 -- click's mark for lines to keep
+    from mqtt_mdi.engine.onnx import OnnxStage  # noqa: PLC0415 -- slow to import
+    from mqtt_mdi.runtime.device import DeviceSettings  # noqa: PLC0415 -- slow to import
+    from mqtt_mdi.runtime.source import SourceDevice  # noqa: PLC0415 -- slow to import
+
+    settings = DeviceSettings(broker, pipeline, name or default_id("source"), stages, bundle)
+    wanted = tuple(part.strip() for part in sensors.split(",") if part.strip())
+    shell = SourceDevice(settings, lambda graph, spec: OnnxStage(graph, spec, threads), wanted)
+    stop_on_signals(shell.stop)
+    shell.serve()
+
+
+@click.command()
+@broker_options
+@click.option("--id", "name", envvar="MDI_ID", help="Name of this sensor.  [default: sensor-HOSTNAME]")
+@bundle_option("Folder whose sample pictures are sent; the shipped one by default.", SHIPPED_BUNDLE)
+@click.option(
+    "--frames",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    envvar="MDI_FRAMES",
+    help="How many frames to send; 0 for without end. The sample is repeated as needed.",
+)
+@click.option("--rate", type=click.FloatRange(0, min_open=True), envvar="MDI_RATE", help="Frames a second.")
+@click.option(
+    "--window",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    envvar="MDI_WINDOW",
+    help="Frames that may be without an answer.",
+)
+def sensor(  # noqa: PLR0917 -- a command's options are its arguments
+    broker: BrokerURL,
+    pipeline: str,
+    name: str | None,
+    bundle: Path,
+    frames: int,
+    rate: float | None,
+    window: int,
+) -> None:
+    """Stream the sample pictures as a camera would, with their truth, and count the answers."""
+    from mqtt_mdi.cli.stream import stream_sample  # noqa: PLC0415 -- rich is slow to import
+    from mqtt_mdi.runtime.sensor import SensorSettings  # noqa: PLC0415 -- slow to import
+
+    name = name or default_id("sensor")
+    settings = SensorSettings(broker, pipeline, name, frames or None, rate, window)
+    tally = stream_sample(settings, bundle)
+    lost = tally.sent - tally.answered - tally.failed
+    accuracy = f", {100 * tally.correct / tally.graded:.2f}% right" if tally.graded else ""
+    click.echo(
+        f"{tally.sent} frames sent, {tally.answered} answered{accuracy}, {tally.failed} failed, "
+        f"{tally.duplicates} doubled, {lost} without an answer"
+    )
+    if tally.failed or tally.duplicates or lost:
+        raise SystemExit(os.EX_SOFTWARE if lost else 1)

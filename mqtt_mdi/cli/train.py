@@ -1,0 +1,119 @@
+"""`mqtt-mdi train`: from a data set to a bundle that devices can run."""
+
+import os
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mqtt_mdi.cli.inspect import describe, print_bundle
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.training.data import FASHION_MNIST_DEBIAN, fashion_mnist
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--model", default="mobilenetv2", envvar="MDI_MODEL", help="Which network to train.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=FASHION_MNIST_DEBIAN,
+    envvar="MDI_DATA",
+    help="Folder of the four official Fashion-MNIST files.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/fashion-mnist"),
+    envvar="MDI_OUT",
+    help="Folder that becomes the bundle; holds the checkpoint on the way.",
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), default=20, envvar="MDI_EPOCHS", help="Passes over the data."
+)
+@click.option("--batch", type=click.IntRange(2), default=128, envvar="MDI_BATCH", help="Pictures per step.")
+@click.option(
+    "--width", type=click.FloatRange(0.1, 4), default=0.5, envvar="MDI_WIDTH", help="Share of channels."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31), default=1, envvar="MDI_SEED", help="Of everything random."
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=os.cpu_count(), envvar="MDI_THREADS", help="Cores used."
+)
+@click.option(
+    "--hold-out", type=int, default=2000, help="Training pictures kept for calibration and thresholds."
+)
+@click.option(
+    "--max-accuracy-loss",
+    type=click.FloatRange(0, 1),
+    default=0.002,
+    help="What early exits may cost on those, as a share of all answers.",
+)
+@click.option("--sample", type=click.IntRange(0), default=1000, help="Test pictures put beside the model.")
+def train(  # noqa: PLR0917 -- a command's options are its arguments
+    model: str,
+    data: Path,
+    out: Path,
+    epochs: int,
+    batch: int,
+    width: float,
+    seed: int,
+    threads: int,
+    hold_out: int,
+    max_accuracy_loss: float,
+    sample: int,
+) -> None:
+    """Train a network with early exits on Fashion-MNIST and export it as a bundle.
+
+    The state is saved after each epoch: stop at will, the same command goes on from there. Needs torch:
+    pip install 'mqtt-mdi[train]'. A first try in a minute or two:
+
+        mqtt-mdi train --epochs 1 --width 0.25 --out runs/try
+    """
+    try:
+        import torch  # noqa: PLC0415 -- devices, which share this command line, have no torch
+
+        from mqtt_mdi.training.loop import Recipe  # noqa: PLC0415
+        from mqtt_mdi.training.run import train_bundle  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(f"training needs {error.name}: pip install 'mqtt-mdi[train]'") from error
+    console = Console()
+    dataset = fashion_mnist(data)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.exists():
+        console.print(f"{checkpoint} found: going on from its last finished epoch")
+    torch.set_num_threads(threads)
+    with Progress(
+        TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        task = bar.add_task("train", total=None, epoch=0, loss=float("nan"))
+
+        def show(epoch: int, step: int, steps: int, loss: float) -> None:
+            done = epoch * steps + step + 1
+            bar.update(task, completed=done, total=epochs * steps, epoch=epoch + 1, loss=loss)
+
+        train_bundle(
+            dataset,
+            "fashion-mnist",
+            out,
+            checkpoint,
+            model=model,
+            width=width,
+            recipe=Recipe(epochs=epochs, batch=batch, seed=seed),
+            held_out=hold_out,
+            max_accuracy_loss=max_accuracy_loss,
+            sample=sample,
+            progress=show,
+        )
+    console.print(f"bundle written to {out}")
+    print_bundle(describe(out), console)

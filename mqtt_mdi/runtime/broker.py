@@ -1,0 +1,157 @@
+"""A broker of our own: a mosquitto found on PATH with settings that fit, else the embedded one."""
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Literal
+
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.runtime.client import BrokerURL
+
+Kind = Literal["mosquitto", "embedded"]
+
+START_S = 10.0
+
+# Without set_tcp_nodelay each message of quality 1 costs 44 ms; the default queue of 1,000 messages
+# drops in silence; the default of 20 in flight makes a batching coordinator wait.
+_MOSQUITTO = """\
+listener {port} {host}
+allow_anonymous true
+set_tcp_nodelay true
+max_inflight_messages 1000
+max_queued_messages 100000
+max_queued_bytes 268435456
+max_packet_size 67108864
+persistence false
+log_dest stderr
+log_type error
+log_type warning
+"""
+
+# rumqttd serves each version of the protocol on a port of its own.
+_EMBEDDED = """\
+id = 0
+[router]
+id = 0
+max_connections = 1000
+max_outgoing_packet_count = 1000
+max_segment_size = 67108864
+max_segment_count = 10
+{listeners}"""
+_LISTENER = """
+[{version}.1]
+name = "{version}"
+listen = "{host}:{port}"
+next_connection_delay_ms = 1
+[{version}.1.connections]
+connection_timeout_ms = 60000
+max_payload_size = 67108864
+max_inflight_count = 1000
+dynamic_filters = true
+"""
+
+
+def choose(kind: str) -> Kind:
+    """Turn `auto` into the broker to be had; ConfigError when the one asked for is not there."""
+    if kind in ("auto", "mosquitto") and shutil.which("mosquitto"):
+        return "mosquitto"
+    if kind == "mosquitto":
+        raise ConfigError("no mosquitto on PATH: install it, or use the embedded broker")
+    return "embedded"
+
+
+@contextmanager
+def running_broker(kind: Kind, port: int = 0, host: str = "127.0.0.1") -> Iterator[BrokerURL]:
+    """Run a broker for as long as the context lasts; port 0 takes a free one.
+
+    The embedded broker takes MQTT 5 at `port` and MQTT 3.1.1 at the port after it; mosquitto takes both
+    at `port`. Raises ConfigError when a port is in use or the broker does not start.
+    """
+    count = 1 if kind == "mosquitto" else 2
+    port = port or free_ports(host, count)
+    for taken in range(port, port + count):
+        _check_free(host, taken)
+    with tempfile.TemporaryDirectory(prefix="mqtt-mdi-") as folder:
+        start = _mosquitto if kind == "mosquitto" else _embedded
+        with start(Path(folder), host, port):
+            yield BrokerURL("127.0.0.1" if host in ("0.0.0.0", "::") else host, port)  # noqa: S104 -- compared
+
+
+def free_ports(host: str, count: int) -> int:
+    """The first of `count` adjacent free ports."""
+    for _ in range(100):
+        with socket.socket() as first:
+            first.bind((host, 0))
+            port: int = first.getsockname()[1]
+        try:
+            for following in range(port, port + count):
+                _check_free(host, following)
+        except ConfigError:
+            continue
+        return port
+    raise ConfigError(f"no {count} adjacent free ports on {host}")
+
+
+def _check_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"cannot listen on {host}:{port}: {error}; stop what uses it or choose another --port"
+            ) from error
+
+
+@contextmanager
+def _mosquitto(folder: Path, host: str, port: int) -> Iterator[None]:
+    config = folder / "mosquitto.conf"
+    config.write_text(_MOSQUITTO.format(host=host, port=port))
+    log = folder / "mosquitto.log"
+    program = shutil.which("mosquitto")
+    assert program is not None
+    with log.open("wb") as output:
+        process = subprocess.Popen([program, "-c", str(config)], stdout=output, stderr=output)  # noqa: S603 -- ours
+    try:
+        _wait_for(host, port, lambda: process.poll() is None, lambda: log.read_text(errors="replace"))
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def _embedded(folder: Path, host: str, port: int) -> Iterator[None]:
+    try:
+        from iotcore import Broker  # noqa: PLC0415 -- not on every platform, not for every process
+    except ImportError as error:
+        raise ConfigError(
+            "the embedded broker has no wheel for this platform: install mosquitto, or name a --broker"
+        ) from error
+    listeners = "".join(
+        _LISTENER.format(version=version, host=host, port=port + offset)
+        for offset, version in enumerate(("v5", "v4"))
+    )
+    config = folder / "rumqttd.toml"
+    config.write_text(_EMBEDDED.format(listeners=listeners))
+    broker: AbstractContextManager[object] = Broker(config_path=str(config))
+    with broker:
+        _wait_for(host, port, lambda: True, lambda: "")
+        yield
+
+
+def _wait_for(host: str, port: int, alive: Callable[[], bool], story: Callable[[], str]) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            with socket.create_connection((host, port), timeout=0.5):
+                return
+        except OSError as error:
+            if not alive() or time.monotonic() > deadline:
+                raise ConfigError(f"the broker did not start on {host}:{port}: {story() or error}") from error
+        time.sleep(0.02)

@@ -1,0 +1,346 @@
+"""The only module that touches paho: one broker connection, driven by its owner's thread.
+
+paho's own thread is not used: the thread that owns the machines also reads and writes the socket,
+which saves two hand-overs a message and lets everything that has arrived be taken in one turn.
+"""
+
+import logging
+import random
+import select
+import selectors
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from mqtt_mdi.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_S = 10
+CONNECT_TIMEOUT_S = 5.0
+BACKOFF_S = (0.2, 10.0)
+READS_A_TURN = 256
+RECEIVE_MAXIMUM = 1024
+MAX_PACKET_BYTES = 64 * 2**20
+
+# MQTT 5, section 3.2.2.2: trying again cannot help.
+_REFUSED_FOR_GOOD = {"Bad user name or password", "Not authorized", "Client identifier not valid", "Banned"}
+_TAKEN_OVER = "Session taken over"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerURL:
+    """Where the broker is and who we are to it."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = None
+    tls: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "BrokerURL":
+        """Read `mqtt://user:password@host:1883` (or `mqtts://`, port 8883)."""
+        parts = urlsplit(text if "//" in text else f"mqtt://{text}")
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise ConfigError(f"broker {text!r}: {error}; expected mqtt://user:password@host:1883") from error
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+            raise ConfigError(f"broker {text!r}: expected mqtt://user:password@host:1883 or mqtts://...")
+        tls = parts.scheme == "mqtts"
+        return cls(
+            parts.hostname,
+            port or (8883 if tls else 1883),
+            unquote(parts.username) if parts.username else None,
+            unquote(parts.password) if parts.password else None,
+            tls,
+        )
+
+    def __str__(self) -> str:
+        """The address without the password."""
+        user = f"{self.username}@" if self.username else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"mqtt{'s' if self.tls else ''}://{user}{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that arrived."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    mid: int
+    epoch: int = 0
+    content_type: str | None = None
+    response_topic: str | None = None
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes, retained, when we vanish."""
+
+    topic: str
+    payload: bytes
+
+
+class Connection:
+    """One MQTT 5 connection that reconnects by itself, with backoff.
+
+    `on_connected` is called after every (re)connection: subscribe and publish the birth there.
+    Only `wake` may be called from another thread.
+    """
+
+    def __init__(  # noqa: PLR0913 -- each belongs to MQTT's CONNECT packet
+        self,
+        url: BrokerURL,
+        client_id: str,
+        *,
+        will: Will | None = None,
+        session_expiry_s: int = 0,
+        manual_ack: bool = False,
+        on_connected: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.url = url
+        self.connected = False
+        self.failed: ConfigError | None = None
+        self.on_connected = on_connected
+        self._session_expiry_s = session_expiry_s
+        self._inbox: list[Message] = []
+        self._pause = BACKOFF_S[0]
+        self._next_try = 0.0
+        self._selector = selectors.DefaultSelector()
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)  # noqa: FBT003 -- the socket's own signature
+        self._wake_out.setblocking(False)  # noqa: FBT003 -- the socket's own signature
+        self._selector.register(self._wake_in, selectors.EVENT_READ)
+        self._socket: socket.socket | None = None
+        self._writing = False
+        self._housekeeping_at = 0.0
+        self._epoch = 0
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=manual_ack
+        )
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.on_socket_open = self._socket_opened
+        client.on_socket_close = self._socket_closed
+        client.on_connect = self._connack
+        client.on_disconnect = self._disconnected
+        client.on_message = self._arrived
+        if url.username is not None:
+            client.username_pw_set(url.username, url.password)
+        if url.tls:
+            client.tls_set(tls_version=ssl.PROTOCOL_TLS_CLIENT)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        self._client = client
+
+    def subscribe(self, topic: str, qos: int = 0) -> None:
+        """Subscribe; retained messages come at each new subscription."""
+        self._client.subscribe(topic, options=SubscribeOptions(qos=qos))
+
+    def unsubscribe(self, topic: str) -> None:
+        """Hear no more of a topic."""
+        self._client.unsubscribe(topic)
+
+    def publish(  # noqa: PLR0913 -- each belongs to MQTT's PUBLISH packet
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        content_type: str | None = None,
+        response_topic: str | None = None,
+        correlation: bytes | None = None,
+    ) -> None:
+        """Publish. Quality 1 is kept and sent again after a reconnection, 0 is lost without one."""
+        properties = None
+        if content_type or response_topic or correlation is not None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            if content_type:
+                properties.ContentType = content_type
+            if response_topic:
+                properties.ResponseTopic = response_topic
+            if correlation is not None:
+                properties.CorrelationData = correlation
+        self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+
+    def acknowledge(self, message: Message) -> None:
+        """Acknowledge a message of quality 1 when `manual_ack` was asked for.
+
+        One from before a reconnection comes again and is acknowledged then: its old number may by now
+        belong to another message.
+        """
+        if message.qos and message.epoch == self._epoch:
+            self._client.ack(message.mid, message.qos)
+
+    def unsent(self) -> int:
+        """Messages of quality 1 or 2 that the broker has not acknowledged yet."""
+        return len(self._client._out_messages)  # noqa: SLF001 -- paho offers no public count
+
+    def wake(self) -> None:
+        """Make `poll` return at once; from any thread."""
+        try:
+            self._wake_out.send(b"\0")
+        except OSError:
+            return  # full: it is awake already; closed: nobody waits
+
+    def poll(self, timeout: float) -> list[Message]:
+        """Read, write and reconnect for up to `timeout` seconds; return at the first news.
+
+        Raises ConfigError when the broker refuses us for good.
+        """
+        now = time.monotonic()
+        if self._socket is None:
+            if now >= self._next_try:
+                self._connect()
+            timeout = max(0.0, min(timeout, self._next_try - now))
+        self._watch_writing()
+        for key, mask in self._selector.select(timeout):
+            if key.fileobj is self._wake_in:
+                self._drain_wakeups()
+                continue
+            if mask & selectors.EVENT_WRITE:
+                self._client.loop_write()
+            if mask & selectors.EVENT_READ:
+                self._read()
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + 1.0
+            self._client.loop_misc()
+        if self.failed is not None:
+            raise self.failed
+        messages, self._inbox = self._inbox, []
+        return messages
+
+    def close(self, within_s: float = 2.0) -> None:
+        """Send what waits, say goodbye so that the broker keeps the will to itself, close."""
+        deadline = time.monotonic() + within_s
+        while self.connected and time.monotonic() < deadline:
+            if not self.unsent() and not self._client.want_write():
+                break
+            self.poll(0.05)
+        self._client.disconnect()
+        self._selector.close()
+        self._wake_in.close()
+        self._wake_out.close()
+
+    def _connect(self) -> None:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self._session_expiry_s
+        properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        properties.MaximumPacketSize = MAX_PACKET_BYTES
+        try:
+            self._client.connect(
+                self.url.host,
+                self.url.port,
+                KEEPALIVE_S,
+                clean_start=self._session_expiry_s == 0,
+                properties=properties,
+            )
+        except (OSError, ValueError) as error:
+            self._retry_later(str(error))
+
+    def _retry_later(self, reason: str) -> None:
+        self._next_try = time.monotonic() + self._pause * random.uniform(0.75, 1.25)  # noqa: S311 -- jitter
+        log.warning("broker %s: %s; trying again in %.1f s", self.url, reason, self._pause)
+        self._pause = min(BACKOFF_S[1], 2 * self._pause)
+
+    def _read(self) -> None:
+        """Read every packet that has arrived, up to a bound that keeps a flood from starving timers."""
+        for _ in range(READS_A_TURN):
+            self._client.loop_read()
+            if self._socket is None or not _readable(self._socket):
+                return
+
+    def _watch_writing(self) -> None:
+        writing = self._client.want_write()
+        if self._socket is not None and writing != self._writing:
+            self._writing = writing
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+            self._selector.modify(self._socket, events)
+
+    def _drain_wakeups(self) -> None:
+        try:
+            while self._wake_in.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _socket_opened(self, _client: paho.Client, _data: object, opened: Any) -> None:  # noqa: ANN401
+        # Without this every message of quality 1 waits 44 ms for Nagle and delayed acknowledgement.
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = opened
+        self._writing = False
+        self._selector.register(opened, selectors.EVENT_READ)
+
+    def _socket_closed(self, _client: paho.Client, _data: object, closed: Any) -> None:  # noqa: ANN401
+        self._selector.unregister(closed)
+        self._socket = None
+        self.connected = False
+        if self._next_try <= time.monotonic():
+            self._next_try = time.monotonic() + self._pause
+
+    def _connack(
+        self, _client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _props: object
+    ) -> None:
+        if reason.is_failure:
+            if str(reason) in _REFUSED_FOR_GOOD:
+                self.failed = ConfigError(
+                    f"broker {self.url} refuses us: {reason}; check the user, password and id"
+                )
+            else:
+                self._retry_later(str(reason))
+            return
+        self.connected = True
+        self._epoch += 1
+        self._pause = BACKOFF_S[0]
+        log.info("connected to %s", self.url)
+        self.on_connected()
+
+    def _disconnected(
+        self, client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _props: object
+    ) -> None:
+        if str(reason) == _TAKEN_OVER:
+            name = client._client_id.decode()  # noqa: SLF001 -- paho offers no public reader
+            self.failed = ConfigError(
+                f"another process connected to {self.url} as {name}: give each its own --id"
+            )
+        elif self.connected:
+            log.warning("connection to %s lost: %s", self.url, reason)
+
+    def _arrived(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        properties = message.properties
+        self._inbox.append(
+            Message(
+                message.topic,
+                bytes(message.payload),
+                message.qos,
+                message.retain,
+                message.mid,
+                self._epoch,
+                getattr(properties, "ContentType", None),
+                getattr(properties, "ResponseTopic", None),
+                getattr(properties, "CorrelationData", None),
+            )
+        )
+
+
+def _readable(watched: socket.socket) -> bool:
+    if isinstance(watched, ssl.SSLSocket) and watched.pending():
+        return True
+    return bool(select.select([watched], [], [], 0)[0])

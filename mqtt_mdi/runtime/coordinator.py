@@ -1,0 +1,276 @@
+"""The coordinator's process: results into the database, policies and the model out to devices."""
+
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from mqtt_mdi.bundle.manifest import read_manifest
+from mqtt_mdi.bundle.stages import read_stage
+from mqtt_mdi.core import effects, events
+from mqtt_mdi.core.coordinator import Coordinator
+from mqtt_mdi.core.ledger import Tally
+from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.types import DeviceState, Result, Truth, Window
+from mqtt_mdi.errors import ProtocolError
+from mqtt_mdi.runtime.client import BrokerURL, Connection, Message, Will
+from mqtt_mdi.runtime.shell import Shell, new_boot
+from mqtt_mdi.runtime.writer import Writer
+from mqtt_mdi.storage.store import Batch, Store, Written
+from mqtt_mdi.wire.messages import (
+    COORDINATOR_STATE,
+    DEAD_LETTER,
+    DEVICE_STATE,
+    METRICS,
+    PATCH,
+    POLICY,
+    POLICY_REPLY,
+    RESULT,
+    TRUTH,
+    CoordinatorState,
+    DeadLetter,
+    Metrics,
+    PolicyReply,
+)
+from mqtt_mdi.wire.topics import Topic, Topics
+
+log = logging.getLogger(__name__)
+
+SESSION_S = 7 * 24 * 3600
+"""How long the broker keeps results for a coordinator that is down."""
+
+
+@dataclass(frozen=True)
+class CoordinatorSettings:
+    """How a coordinator is started."""
+
+    broker: BrokerURL
+    pipeline: str
+    bundle: Path
+    database: Path
+
+
+@dataclass
+class Gathered:
+    """What the next batch will hold, and the messages to acknowledge once it is stored."""
+
+    results: list[tuple[Result, float]] = field(default_factory=list)
+    truths: list[Truth] = field(default_factory=list)
+    policies: list[tuple[Policy, str, float]] = field(default_factory=list)
+    devices: list[tuple[DeviceState, float]] = field(default_factory=list)
+    windows: list[tuple[Window, float]] = field(default_factory=list)
+    dead_letters: list[tuple[DeadLetter, float]] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+
+    def batch(self) -> Batch:
+        """What the store writes."""
+        return Batch(
+            tuple(self.results),
+            tuple(self.truths),
+            tuple(self.policies),
+            tuple(self.devices),
+            tuple(self.windows),
+            tuple(self.dead_letters),
+        )
+
+
+class CoordinatorShell(Shell):
+    """The process beside the database; frames do not pass through it and go on without it."""
+
+    def __init__(self, settings: CoordinatorSettings) -> None:
+        topics = Topics(settings.pipeline)
+        self.settings = settings
+        self.manifest = read_manifest(settings.bundle)
+        self.graphs = {stage.index: read_stage(settings.bundle, stage) for stage in self.manifest.stages}
+        self.store = Store(settings.database, settings.pipeline)
+        totals = self.store.totals()
+        self.machine = Coordinator(
+            self.store.last_policy() or Policy(version=1, thresholds=self.manifest.thresholds),
+            self.manifest.stage_count,
+            Tally(
+                totals.answered,
+                totals.failed,
+                graded=totals.graded,
+                correct=totals.correct,
+                exits=Counter(dict(enumerate(totals.exits, 1))),
+            ),
+            Random(0),  # noqa: S311 -- samples latencies
+        )
+        self.boot = new_boot()
+        gone = COORDINATOR_STATE.encode(CoordinatorState(online=False, boot=self.boot))
+        connection = Connection(
+            settings.broker,
+            f"mdi-{settings.pipeline}-coordinator",
+            will=Will(topics.coordinator, gone),
+            session_expiry_s=SESSION_S,
+            manual_ack=True,
+        )
+        super().__init__("coordinator", topics, connection)
+        self.writer = Writer(self.store, self._written, self._failing)
+        self._gathered = Gathered()
+        self._writing: Gathered | None = None
+        self._storage_error: str | None = None
+        self._began = False
+
+    def serve(self) -> None:
+        """Run until stopped; what was stored by then is acknowledged, the rest comes again."""
+        self.writer.start()
+        try:
+            self.run()
+            gone = COORDINATOR_STATE.encode(CoordinatorState(online=False, boot=self.boot))
+            self.connection.publish(self.topics.coordinator, gone, qos=1, retain=True)
+        finally:
+            self.connection.close()
+            self.writer.stop()
+            self.store.close()
+
+    def connected(self) -> None:
+        """Subscribe; our own state coming back says that the retained messages before it have come."""
+        self._began = False
+        for topic in (self.topics.policy, self.topics.policy_set, self.topics.coordinator):
+            self.connection.subscribe(topic, qos=1)
+        for topic in (self.topics.results(), self.topics.truth(), self.topics.deadletter()):
+            self.connection.subscribe(topic, qos=1)
+        self.connection.subscribe(self.topics.device())
+        self._publish_state()
+
+    def received(self, message: Message, topic: Topic) -> None:
+        """Gather what is stored, tell the machine the rest."""
+        try:
+            self._hear(message, topic)
+        except ProtocolError:
+            self.connection.acknowledge(message)
+            if topic.kind != "deadletter":  # one about a dead letter would never end
+                raise
+            return
+        if topic.kind in ("results", "truth", "deadletter"):
+            self._gathered.messages.append(message)  # acknowledged once stored
+        else:
+            self.connection.acknowledge(message)
+
+    def tell(self, event: object) -> None:
+        """Give the machine an event and carry out what it orders."""
+        for effect in self.machine.handle(event, self.now()):  # type: ignore[arg-type]
+            self._carry_out(effect)
+
+    def end_turn(self) -> None:
+        """Hand the writer everything gathered while it was busy."""
+        if self._writing is None and (batch := self._gathered.batch()) != Batch():
+            self._writing, self._gathered = self._gathered, Gathered()
+            self.writer.write(batch)
+
+    def _hear(self, message: Message, topic: Topic) -> None:
+        match topic.kind:
+            case "results":
+                result = RESULT.decode(message.payload)
+                if result.sensor != topic.name:
+                    raise ProtocolError(f"result of sensor {result.sensor} on the topic of {topic.name}")
+                self._gathered.results.append((result, time.time()))
+            case "truth":
+                truth = TRUTH.decode(message.payload)
+                self._gathered.truths.append(Truth(topic.name, truth.frame_id, truth.label))
+            case "deadletter":
+                self._gathered.dead_letters.append((DEAD_LETTER.decode(message.payload), time.time()))
+            case "devices" if message.payload:
+                self.tell(events.NeighbourReported(DEVICE_STATE.decode(message.payload)))
+            case "devices":
+                self.tell(events.NeighbourLost(topic.name))
+            case "policy":
+                self.tell(events.PolicyChanged(POLICY.decode(message.payload)))
+            case "policy/set":
+                self._hear_patch(message)
+            case "coordinator/state":
+                if COORDINATOR_STATE.decode(message.payload).boot == self.boot and not message.retain:
+                    self._begin()
+
+    def _hear_patch(self, message: Message) -> None:
+        if message.retain:
+            raise ProtocolError("a retained patch would be applied at every start; publish it without")
+        try:
+            patch = PATCH.decode(message.payload)
+        except ProtocolError as error:
+            version = self.machine.policy.version
+            self._answer(message, PolicyReply(accepted=False, version=version, reason=str(error)))
+            return
+        self.tell(events.PatchRequested(patch, message))
+
+    def _carry_out(self, effect: object) -> None:
+        match effect:
+            case effects.SetTimer(key, at):
+                self.set_timer(key, at, lambda fired: self.tell(events.TimerFired(fired)))
+            case effects.PublishPolicy(policy, origin):
+                self._gathered.policies.append((policy, origin, time.time()))
+                self.connection.publish(self.topics.policy, POLICY.encode(policy), qos=1, retain=True)
+                self._publish_state()
+            case effects.AnswerPatch(request, version, reason):
+                assert isinstance(request, Message)
+                self._answer(request, PolicyReply(accepted=reason is None, version=version, reason=reason))
+            case effects.RecordDevice(state):
+                self._gathered.devices.append((state, time.time()))
+            case effects.CloseWindow(window, totals, online):
+                self._close_window(window, totals, online)
+
+    def _begin(self) -> None:
+        """The retained policy is known by now: publish ours, and the model."""
+        if self._began:
+            return
+        self._began = True
+        manifest = self.manifest.model_dump_json().encode()
+        self.connection.publish(self.topics.manifest, manifest, qos=1, retain=True)
+        for stage, graph in self.graphs.items():
+            self.connection.publish(self.topics.model_stage(stage), graph, qos=1, retain=True)
+        self.tell(events.Started())
+
+    def _answer(self, request: Message, reply: PolicyReply) -> None:
+        log.info("policy/set: %s", reply)
+        topic = request.response_topic or self.topics.policy_result
+        self.connection.publish(topic, POLICY_REPLY.encode(reply), qos=1, correlation=request.correlation)
+
+    def _close_window(self, window: Window, totals: Window, online: int) -> None:
+        if window.answered or window.failed or window.graded:
+            self._gathered.windows.append((window, time.time() - window.seconds))
+        metrics = Metrics(
+            throughput=window.answered / window.seconds if window.seconds else 0.0,
+            accuracy=totals.correct / totals.graded if totals.graded else None,
+            answered=totals.answered,
+            failed=totals.failed,
+            duplicates=totals.duplicates,
+            graded=totals.graded,
+            exits=totals.exits,
+            devices_online=online,
+            policy_version=self.machine.policy.version,
+            latency_p50_ms=window.latency_p50_ms,
+            latency_p95_ms=window.latency_p95_ms,
+        )
+        self.connection.publish(self.topics.metrics, METRICS.encode(metrics), retain=True)
+
+    def _publish_state(self) -> None:
+        state = CoordinatorState(
+            online=True,
+            boot=self.boot,
+            policy_version=self.machine.policy.version,
+            storage_error=self._storage_error,
+        )
+        self.connection.publish(self.topics.coordinator, COORDINATOR_STATE.encode(state), qos=1, retain=True)
+
+    def _written(self, _batch: Batch, written: Written) -> None:
+        self.call(lambda: self._stored(written))
+
+    def _stored(self, written: Written) -> None:
+        assert self._writing is not None
+        for message in self._writing.messages:
+            self.connection.acknowledge(message)
+        self._writing = None
+        self._say_storage(None)
+        self.tell(events.ResultsStored(written.new_results, written.duplicates, written.graded))
+
+    def _failing(self, reason: str) -> None:
+        log.error("results wait for the database: %s", reason)
+        self.call(lambda: self._say_storage(reason))
+
+    def _say_storage(self, error: str | None) -> None:
+        if error != self._storage_error:
+            self._storage_error = error
+            self._publish_state()

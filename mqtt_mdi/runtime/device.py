@@ -1,0 +1,327 @@
+"""A device: a worker between an MQTT connection and an engine, and perhaps a source beside it."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from mqtt_mdi.bundle.manifest import Manifest, StageSpec, parse_manifest, read_manifest
+from mqtt_mdi.bundle.stages import read_stage, verify_stage
+from mqtt_mdi.core import effects, events
+from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.types import DeviceState, Outcome, Task
+from mqtt_mdi.core.worker import Worker
+from mqtt_mdi.engine.base import Engine
+from mqtt_mdi.errors import BundleError, ConfigError, ProtocolError
+from mqtt_mdi.runtime.client import BrokerURL, Connection, Message, Will
+from mqtt_mdi.runtime.runner import Runner
+from mqtt_mdi.runtime.shell import Shell, new_boot
+from mqtt_mdi.wire.messages import DEVICE_STATE, OUTCOMES, POLICY
+from mqtt_mdi.wire.tasks import MAX_BATCH, TaskInput, decode_tasks, encode_tasks
+from mqtt_mdi.wire.topics import Topic, Topics, identifier
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 2.0
+BATCH_BYTES = 2**20
+
+Role = Literal["device", "source"]
+Stages = frozenset[int] | Literal["all"]
+LoadStage = Callable[[bytes, StageSpec], Engine]
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """How a device is started. Without a bundle folder its stages come over MQTT."""
+
+    broker: BrokerURL
+    pipeline: str
+    device: str
+    stages: Stages
+    bundle: Path | None = None
+    seed: int = 0
+
+
+class Device(Shell):
+    """The process on a box. The worker decides; this carries its orders out."""
+
+    role: Role = "device"
+
+    def __init__(self, settings: DeviceSettings, load: LoadStage) -> None:
+        topics = Topics(settings.pipeline)
+        name = identifier(settings.device, "--id")
+        if name == "any":
+            raise ConfigError("--id any: the topic of that name belongs to all devices; choose another")
+        self.settings = settings
+        self.identity = DeviceState(name, new_boot(), role=self.role)
+        gone = DEVICE_STATE.encode(replace(self.identity, online=False))
+        connection = Connection(
+            settings.broker, f"mdi-{settings.pipeline}-{name}", will=Will(topics.device(name), gone)
+        )
+        super().__init__(name, topics, connection)
+        self.manifest: Manifest | None = None
+        self.worker: Worker | None = None
+        self.runner = Runner(load, self._loaded, self._ran)
+        self._policy: Policy | None = None
+        self._rng = Random(settings.seed or name)  # noqa: S311 -- choices between neighbours
+        self._inputs: dict[tuple[str, str, int, int], TaskInput] = {}
+        self._ready: set[int] = set()
+        self._wanted: frozenset[int] = frozenset()
+        self._sending: defaultdict[tuple[str, int], list[tuple[Task, TaskInput]]] = defaultdict(list)
+        self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
+
+    def serve(self) -> None:
+        """Run until stopped; then hand back what is queued here and say goodbye."""
+        self.runner.start()
+        if self.settings.bundle is not None:
+            self._use(read_manifest(self.settings.bundle))
+        try:
+            self.run()
+            self._drain()
+            self._say_goodbye()
+        finally:
+            self.connection.close()
+            self.runner.stop()
+
+    def connected(self) -> None:
+        """Subscribe to what every device hears and tell our state anew."""
+        self.connection.subscribe(self.topics.policy, qos=1)
+        self.connection.subscribe(self.topics.device())
+        if self.settings.bundle is None:
+            self.connection.subscribe(self.topics.manifest, qos=1)
+        for stage in self._ready & self._wanted:
+            self._listen(stage)
+        for stage in self._wanted - self._ready:
+            self._fetch(stage)
+        self.tell(events.Started())
+
+    def received(self, message: Message, topic: Topic) -> None:
+        """Turn a message into events."""
+        match topic.kind:
+            case "devices":
+                self._hear_device(message, topic.name)
+            case "policy":
+                self._obey(POLICY.decode(message.payload))
+            case "model/manifest":
+                self._hear_manifest(message.payload)
+            case "model/stage":
+                self._hear_graph(topic.stage, message.payload)
+            case "stage":
+                for task, value in decode_tasks(message.payload, topic.stage):
+                    self.submit(task, value)
+            case _:
+                raise ProtocolError(f"{self.role} {self.name} does not read {topic.kind}")
+
+    def submit(self, task: Task, value: TaskInput) -> None:
+        """Give the worker a task and keep its input."""
+        if self.worker is None:
+            raise ProtocolError(f"{self.name} has no model yet")
+        self._inputs.setdefault(task.key, value)
+        self.tell(events.TaskArrived(task))
+
+    def tell(self, event: object) -> None:
+        """Give the worker an event and carry out what it orders."""
+        if self.worker is None:
+            return
+        for effect in self.worker.handle(event, self.now()):  # type: ignore[arg-type]
+            self.carry_out(effect)
+
+    def carry_out(self, effect: object) -> None:
+        """Do what the worker ordered."""
+        match effect:
+            case effects.RunStage(task):
+                self.runner.run(task, self._inputs.pop(task.key))
+            case effects.SendTask(device, task):
+                self._sending[device, task.stage].append((task, self._inputs.pop(task.key)))
+            case effects.DropInput(task):
+                self._inputs.pop(task.key, None)
+            case effects.ReportOutcome(source, outcome):
+                self.report(source, outcome)
+            case effects.PublishState(state):
+                self._publish_state(state)
+            case effects.SetTimer(key, at):
+                self.set_timer(key, at, lambda fired: self.tell(events.TimerFired(fired)))
+
+    def report(self, source: str, outcome: Outcome) -> None:
+        """Tell a source what became of its frame, together with others of this turn."""
+        self._outcomes[source].append(outcome)
+
+    def extra_counters(self) -> dict[str, int]:
+        """What this process counts beside its worker."""
+        return {"bad_messages": self.bad_messages}
+
+    def end_turn(self) -> None:
+        """Send tasks and outcomes, many to a message: the largest single saving there is."""
+        if self._sending:
+            qos = self.worker.policy.data_qos if self.worker else 0
+            for (device, stage), batch in self._sending.items():
+                for part in _chunks(batch):
+                    self.connection.publish(self.topics.stage(stage, device), encode_tasks(part), qos=qos)
+            self._sending.clear()
+        if self._outcomes:
+            for source, outcomes in self._outcomes.items():
+                for start in range(0, len(outcomes), MAX_BATCH):
+                    payload = OUTCOMES.encode(outcomes[start : start + MAX_BATCH])
+                    self.connection.publish(self.topics.exits(source), payload, qos=1)
+            self._outcomes.clear()
+
+    def model_changed(self, manifest: Manifest) -> None:
+        """The first model arrived, or another one."""
+
+    def _hear_device(self, message: Message, device: str) -> None:
+        state = DEVICE_STATE.decode(message.payload) if message.payload else None
+        if state is None:
+            self.tell(events.NeighbourLost(device))
+        elif state.device != device:
+            raise ProtocolError(f"state of {state.device} on the topic of {device}")
+        elif device == self.name:
+            self._hear_namesake(state, retained=message.retain)
+        else:
+            self.tell(events.NeighbourReported(state))
+
+    def _hear_namesake(self, state: DeviceState, *, retained: bool) -> None:
+        """A later start with our name: brokers that tell no reason would let both go on."""
+        if not retained and state.online and state.boot > self.identity.boot:
+            self.fail(ConfigError(f"another process was started as {self.name}: give each its own --id"))
+
+    def _obey(self, policy: Policy) -> None:
+        self._policy = policy
+        self.tell(events.PolicyChanged(policy))
+        self._place()
+
+    def _hear_manifest(self, payload: bytes) -> None:
+        try:
+            manifest = parse_manifest(payload, "the manifest received")
+        except BundleError as error:
+            raise ProtocolError(str(error)) from error
+        if manifest != self.manifest:
+            self._use(manifest)
+
+    def _use(self, manifest: Manifest) -> None:
+        """Begin with a model, or begin anew with another one; leases bring back what was queued."""
+        log.info("%s runs %s, %d stages", self.name, manifest.name, manifest.stage_count)
+        for stage in self._ready:
+            self._unlisten(stage)
+        self.manifest = manifest
+        self._ready.clear()
+        self._wanted = frozenset()
+        self._inputs.clear()
+        self.runner.use(manifest)
+        policy = Policy(thresholds=manifest.thresholds)
+        self.worker = Worker(self.identity, policy, manifest.stage_count, self._rng)
+        self.model_changed(manifest)
+        if self._policy is not None:
+            self._obey(self._policy)
+        self.tell(events.Started())
+        self._place()
+
+    def _place(self) -> None:
+        """Hold the stages that the policy gives us, or else those we were started with."""
+        if self.manifest is None or self.worker is None:
+            return
+        every = frozenset(range(1, self.manifest.stage_count + 1))
+        started_with = every if self.settings.stages == "all" else self.settings.stages
+        wanted = frozenset(self.worker.policy.placement.get(self.name, started_with))
+        if strange := wanted - every:
+            self.fail(ConfigError(f"{self.name}: no stages {sorted(strange)}; the model has {sorted(every)}"))
+            return
+        before, self._wanted = self._wanted, wanted
+        for stage in sorted(wanted - before):
+            self._fetch(stage)
+        for stage in before - wanted:
+            self._unlisten(stage)
+            self._ready.discard(stage)
+            self.runner.unload(stage)
+        if wanted != before:
+            self._tell_stages()
+
+    def _fetch(self, stage: int) -> None:
+        assert self.manifest is not None
+        if self.settings.bundle is not None:
+            self.runner.load(stage, read_stage(self.settings.bundle, self.manifest.stage(stage)))
+        else:
+            self.connection.subscribe(self.topics.model_stage(stage), qos=1)
+
+    def _hear_graph(self, stage: int, payload: bytes) -> None:
+        if self.manifest is None or stage not in self._wanted - self._ready:
+            return
+        try:
+            graph = verify_stage(payload, self.manifest.stage(stage), "the graph received")
+        except BundleError as error:
+            raise ProtocolError(str(error)) from error
+        self.connection.unsubscribe(self.topics.model_stage(stage))
+        self.runner.load(stage, graph)
+
+    def _loaded(self, stage: int, fault: str | None) -> None:
+        self.call(lambda: self._stage_ready(stage, fault))
+
+    def _stage_ready(self, stage: int, fault: str | None) -> None:
+        if fault is not None:
+            self.dead_letter(self.topics.model_stage(stage), b"", fault)
+        elif stage in self._wanted:
+            self._ready.add(stage)
+            self._listen(stage)
+            self._tell_stages()
+
+    def _tell_stages(self) -> None:
+        self.tell(events.StagesReady(frozenset(self._ready & self._wanted)))
+        self.tell(events.Started())
+
+    def _listen(self, stage: int) -> None:
+        qos = self.worker.policy.data_qos if self.worker else 0
+        self.connection.subscribe(self.topics.stage(stage, self.name), qos=qos)
+        self.connection.subscribe(self.topics.stage_shared(stage), qos=qos)
+
+    def _unlisten(self, stage: int) -> None:
+        self.connection.unsubscribe(self.topics.stage(stage, self.name))
+        self.connection.unsubscribe(self.topics.stage_shared(stage))
+
+    def _ran(self, done: events.StageCompleted | events.StageFailed, following: TaskInput | None) -> None:
+        self.call(lambda: self._stage_ran(done, following))
+
+    def _stage_ran(
+        self, done: events.StageCompleted | events.StageFailed, following: TaskInput | None
+    ) -> None:
+        task = done.task
+        if self.worker is None or self.worker.running is not task:
+            return
+        if following is not None:
+            self._inputs[replace(task, stage=task.stage + 1).key] = following
+        if isinstance(done, events.StageFailed):
+            self.dead_letter(self.topics.stage(task.stage, self.name), b"", f"{task.frame_id}: {done.reason}")
+        self.tell(done)
+
+    def _publish_state(self, state: DeviceState) -> None:
+        state = replace(state, counters={**state.counters, **self.extra_counters()})
+        self.connection.publish(self.topics.device(self.name), DEVICE_STATE.encode(state), retain=True)
+
+    def _drain(self) -> None:
+        """Hold no stage any more, so that what is queued goes to those who do."""
+        self.tell(events.StagesReady(frozenset()))
+        deadline = self.now() + DRAIN_S
+        while self.connection.connected and self.now() < deadline:
+            self.tell(events.Started())
+            self.turn()
+            worker = self.worker
+            if worker is None or not (worker.input or len(worker.output) or worker.running):
+                break
+
+    def _say_goodbye(self) -> None:
+        gone = replace(self.identity, online=False)
+        self.connection.publish(self.topics.device(self.name), DEVICE_STATE.encode(gone), qos=1, retain=True)
+
+
+def _chunks(batch: list[tuple[Task, TaskInput]]) -> Iterable[list[tuple[Task, TaskInput]]]:
+    """Split a batch so that no message grows past the limits."""
+    part: list[tuple[Task, TaskInput]] = []
+    size = 0
+    for task, value in batch:
+        if part and (len(part) >= MAX_BATCH or size + task.size > BATCH_BYTES):
+            yield part
+            part, size = [], 0
+        part.append((task, value))
+        size += task.size
+    yield part

@@ -1,0 +1,189 @@
+"""A sensor that streams labelled frames and hears the answers, as any MQTT client could."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mqtt_mdi.bundle.manifest import parse_manifest
+from mqtt_mdi.core.types import DeviceState, Result
+from mqtt_mdi.errors import BundleError, ConfigError, ProtocolError
+from mqtt_mdi.runtime.client import BrokerURL, Connection, Message
+from mqtt_mdi.runtime.shell import Shell, new_boot
+from mqtt_mdi.wire.frames import Frame
+from mqtt_mdi.wire.messages import DEVICE_STATE, RESULT, TRUTH, TruthMessage
+from mqtt_mdi.wire.topics import Topic, Topics, identifier
+
+PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True)
+class SensorSettings:
+    """How a sensor is started. `rate` is in frames a second, None for as fast as `window` allows.
+
+    `frames` None means without end; `window` bounds the frames without an answer.
+    """
+
+    broker: BrokerURL
+    pipeline: str
+    sensor: str
+    frames: int | None
+    rate: float | None = None
+    window: int = 64
+
+
+@dataclass
+class Tally:
+    """What a sensor saw of its own frames."""
+
+    sent: int = 0
+    answered: int = 0
+    failed: int = 0
+    duplicates: int = 0
+    graded: int = 0
+    correct: int = 0
+    exits: Counter[int] = field(default_factory=Counter)
+
+
+class SensorShell(Shell):
+    """Publishes frames in turn, with the truth where it is known."""
+
+    def __init__(
+        self,
+        settings: SensorSettings,
+        frames: Sequence[Frame],
+        labels: Sequence[int] = (),
+        answered: Callable[[Result, Tally], None] = lambda _result, _tally: None,
+    ) -> None:
+        if not frames:
+            raise ConfigError("no frames to send")
+        name = identifier(settings.sensor, "--id")
+        topics = Topics(settings.pipeline)
+        self.settings = settings
+        self.boot = new_boot()
+        connection = Connection(settings.broker, f"mdi-{settings.pipeline}-sensor-{name}-{self.boot}")
+        super().__init__(name, topics, connection)
+        self.tally = Tally()
+        self.stage_count: int | None = None
+        self.devices: dict[str, DeviceState] = {}
+        self.unanswered: dict[str, int | None] = {}
+        self._frames = frames
+        self._labels = labels
+        self._answered = answered
+        self._next_at = 0.0
+        self._heard_at = 0.0
+
+    def serve(self) -> Tally:
+        """Wait for the pipeline, send every frame, hear every answer; returns what was seen."""
+        try:
+            self.run()
+        finally:
+            self.connection.close()
+        return self.tally
+
+    def missing(self) -> list[str]:
+        """What the pipeline lacks before it can answer a frame."""
+        online = [state for state in self.devices.values() if state.online]
+        lacks = [] if any(state.role == "source" for state in online) else ["a source"]
+        if self.stage_count is None:
+            return [*lacks, "a coordinator's model"]
+        held = {stage for state in online for stage in state.stages}
+        return lacks + [f"stage {k}" for k in range(1, self.stage_count + 1) if k not in held]
+
+    def connected(self) -> None:
+        """Subscribe to our answers and to what tells whether there is anybody to answer."""
+        self.connection.subscribe(self.topics.results(self.name), qos=1)
+        self.connection.subscribe(self.topics.device())
+        self.connection.subscribe(self.topics.manifest, qos=1)
+
+    def received(self, message: Message, topic: Topic) -> None:
+        """Hear an answer, or who is there."""
+        match topic.kind:
+            case "results":
+                self._hear(RESULT.decode(message.payload))
+            case "devices" if message.payload:
+                state = DEVICE_STATE.decode(message.payload)
+                self.devices[state.device] = state
+            case "model/manifest":
+                try:
+                    self.stage_count = parse_manifest(message.payload, "the manifest").stage_count
+                except BundleError as error:
+                    raise ProtocolError(str(error)) from error
+
+    def end_turn(self) -> None:
+        """Send what rate and window allow; stop when all is answered or nothing comes any more."""
+        now = self.now()
+        if not self.tally.sent and self.missing():
+            self._heard_at = now
+            return
+        while self._may_send(now):
+            self._send(now)
+        done = self.tally.sent == self.settings.frames
+        if done and not self.unanswered:
+            self.stop()
+        elif self.unanswered and now - self._heard_at > PATIENCE_S:
+            self.fail(
+                ConfigError(
+                    f"no answer for {PATIENCE_S:.0f} s and {len(self.unanswered)} frames without one: is a "
+                    f"source subscribed to {self.topics.frames(self.name)}?"
+                )
+            )
+
+    def _may_send(self, now: float) -> bool:
+        if self.settings.frames is not None and self.tally.sent >= self.settings.frames:
+            return False
+        if len(self.unanswered) >= self.settings.window:
+            return False
+        if self.settings.rate is not None and now < self._next_at:
+            self.set_timer("send", self._next_at, lambda _key: None)
+            return False
+        return True
+
+    def _send(self, now: float) -> None:
+        index = self.tally.sent % len(self._frames)
+        frame = self._frames[index]
+        frame_id = f"{self.boot}-{self.tally.sent}"
+        label = self._labels[index] if index < len(self._labels) else None
+        self.tally.sent += 1
+        self.unanswered[frame_id] = label
+        if len(self.unanswered) == 1:
+            self._heard_at = now
+        if self.settings.rate is not None:
+            self._next_at = max(self._next_at, now - 1.0) + 1 / self.settings.rate
+        self.connection.publish(
+            self.topics.frames(self.name),
+            frame.data,
+            qos=1,
+            content_type=frame.content_type,
+            correlation=frame_id.encode(),
+        )
+        if label is not None:
+            truth = TRUTH.encode(TruthMessage(frame_id, int(label)))
+            self.connection.publish(self.topics.truth(self.name), truth, qos=1)
+
+    def _hear(self, result: Result) -> None:
+        if not result.frame_id.startswith(self.boot):
+            return
+        if result.frame_id not in self.unanswered:
+            self.tally.duplicates += 1
+            return
+        label = self.unanswered.pop(result.frame_id)
+        self._heard_at = self.now()
+        if result.exit_stage is None:
+            self.tally.failed += 1
+        else:
+            self.tally.answered += 1
+            self.tally.exits[result.exit_stage] += 1
+            self.tally.graded += label is not None
+            self.tally.correct += label is not None and label == result.label
+        self._answered(result, self.tally)
+
+
+def wait_until_ready(shell: SensorShell, within_s: float, waiting: Callable[[list[str]], None]) -> None:
+    """Turn the loop until the pipeline can answer; ConfigError names what is missing then."""
+    deadline = time.monotonic() + within_s
+    while missing := shell.missing():
+        if time.monotonic() > deadline:
+            raise ConfigError(f"after {within_s:.0f} s the pipeline still lacks {', '.join(missing)}")
+        waiting(missing)
+        shell.turn()

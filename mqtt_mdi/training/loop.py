@@ -1,0 +1,207 @@
+"""One training loop for every method: seeded, resumable after each epoch, with averaged weights."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.training.data import Labelled
+
+Loss = Callable[[list[Tensor], Tensor], Tensor]
+"""A training method: logits of every exit [(N, classes)] and labels (N,) to a scalar."""
+
+Progress = Callable[[int, int, int, float], None]
+"""Called after each step with epoch, step, steps per epoch and loss."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the trained weights, apart from the model and the data."""
+
+    epochs: int = 20
+    batch: int = 128
+    learning_rate: float = 0.15
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    average_decay: float = 0.998
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Per-channel mean and standard deviation of pixel values in 0..1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Map (N, C, H, W) uint8 to normalised float32."""
+        mean = torch.tensor(self.mean).view(1, -1, 1, 1)
+        std = torch.tensor(self.std).view(1, -1, 1, 1)
+        return (pictures.float() / 255 - mean) / std
+
+
+def normalisation(pictures: NDArray[np.uint8]) -> Normalisation:
+    """Measure the normalisation of a training set (N, C, H, W).
+
+    Raises ConfigError when all pixels of a channel are alike.
+    """
+    scaled = pictures.astype(np.float32) / 255
+    mean, std = ([round(float(v), 4) for v in f(scaled, (0, 2, 3))] for f in (np.mean, np.std))
+    if min(std) <= 0:
+        raise ConfigError(f"the training pictures show nothing: their channels deviate by {std}")
+    return Normalisation(tuple(mean), tuple(std))
+
+
+def joint_loss(logits: list[Tensor], labels: Tensor) -> Tensor:
+    """Sum of the exits' losses, and each early exit also learns from the last one.
+
+    BranchyNet (Teerapittayanon et al., arXiv 1709.01686, eq. 2) trains all exits jointly; the
+    distillation term is that of Be Your Own Teacher (Zhang et al., arXiv 1905.08094).
+    """
+    loss = functional.cross_entropy(logits[-1], labels, label_smoothing=0.05)
+    teacher = functional.softmax(logits[-1].detach() / 2, dim=1)
+    for early in logits[:-1]:
+        hard = functional.cross_entropy(early, labels, label_smoothing=0.05)
+        soft = functional.kl_div(functional.log_softmax(early / 2, dim=1), teacher, reduction="batchmean")
+        loss = loss + 0.5 * hard + soft
+    return loss
+
+
+def augment(pictures: Tensor, generator: torch.Generator, pad: int = 2) -> Tensor:
+    """Random crops after padding and random mirroring of a batch (N, C, H, W) uint8."""
+    count, _, height, width = pictures.shape
+    padded = functional.pad(pictures, (pad, pad, pad, pad))
+    top = torch.randint(0, 2 * pad + 1, (count, 1, 1), generator=generator)
+    left = torch.randint(0, 2 * pad + 1, (count, 1, 1), generator=generator)
+    columns = torch.arange(width).expand(count, 1, width)
+    mirrored = torch.rand((count, 1, 1), generator=generator) < 0.5  # noqa: PLR2004 -- half of them
+    columns = torch.where(mirrored, width - 1 - columns, columns) + left
+    lines = torch.arange(height).view(1, height, 1) + top
+    index = torch.arange(count).view(count, 1, 1)
+    return padded.permute(0, 2, 3, 1)[index, lines, columns].permute(0, 3, 1, 2)
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Linear warm-up over a tenth of the steps, then half a cosine down to zero."""
+    warm = max(1, steps // 10)
+    if step < warm:
+        return recipe.learning_rate * (step + 1) / warm
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _parameter_groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
+    """Weight decay for weights of layers alone, not for biases and batch normalisation."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def _resume(path: Path, recipe: Recipe, described: str) -> dict[str, object] | None:
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, object] = torch.load(path, weights_only=True)
+        kept = (state["recipe"], state["model_description"])
+    except Exception as error:
+        raise ConfigError(f"cannot resume from {path}: {error}; delete it to start afresh") from error
+    if kept != (asdict(recipe), described):
+        raise ConfigError(
+            f"{path} belongs to another run ({kept[0]}, {kept[1]}); delete it or choose another --out"
+        )
+    return state
+
+
+def fit(  # noqa: PLR0913 -- each is an independent choice of the caller
+    model: nn.Module,
+    samples: Labelled,
+    normalise: Normalisation,
+    recipe: Recipe,
+    *,
+    loss: Loss,
+    checkpoint: Path,
+    progress: Progress,
+) -> nn.Module:
+    """Train `model`; return its weight average.
+
+    After each epoch everything needed to go on is in `checkpoint`; a run that was cut short and
+    resumed ends with the same weights as one that was not. The returned model is the exponential
+    moving average of the weights (Polyak averaging), in evaluation mode. Raises ConfigError when
+    there are too few samples for one batch, or the checkpoint is of another run.
+    """
+    if len(samples.labels) < recipe.batch:
+        raise ConfigError(
+            f"{len(samples.labels)} samples do not fill a batch of {recipe.batch}; choose a smaller --batch"
+        )
+    pictures, labels = torch.from_numpy(samples.pictures), torch.from_numpy(samples.labels)
+    torch.manual_seed(recipe.seed)
+    described = repr(getattr(model, "config", type(model).__name__))
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = torch.optim.swa_utils.AveragedModel(
+        model,
+        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
+            recipe.average_decay
+        ),
+        use_buffers=True,
+    )
+    optimizer = torch.optim.SGD(
+        _parameter_groups(model, recipe.weight_decay),
+        recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=True,
+    )
+    first = 0
+    if state := _resume(checkpoint, recipe, described):
+        model.load_state_dict(state["model"])  # type: ignore[arg-type]
+        average.load_state_dict(state["average"])  # type: ignore[arg-type]
+        optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
+        first = int(state["epoch"])  # type: ignore[call-overload]
+    steps = len(labels) // recipe.batch
+    for epoch in range(first, recipe.epochs):
+        # One seed per epoch makes a resumed run repeat the uninterrupted one.
+        torch.manual_seed(recipe.seed * 10_000 + epoch)
+        generator = torch.Generator().manual_seed(recipe.seed * 10_000 + epoch)
+        order = torch.randperm(len(labels), generator=generator)
+        model.train()
+        for step in range(steps):
+            chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
+            batch = normalise(augment(pictures[chosen], generator))
+            rate = learning_rate(recipe, epoch * steps + step, recipe.epochs * steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            value = loss(model(batch.contiguous(memory_format=torch.channels_last)), labels[chosen])
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            average.update_parameters(model)
+            progress(epoch, step, steps, float(value.detach()))
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        partial = checkpoint.with_suffix(".partial")
+        torch.save(
+            {
+                "model": model.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "epoch": epoch + 1,
+                "recipe": asdict(recipe),
+                "model_description": described,
+            },
+            partial,
+        )
+        partial.replace(checkpoint)
+    return average.module.eval()
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, pictures: Tensor, normalise: Normalisation, batch: int = 500) -> Tensor:
+    """Logits of every exit for pictures (N, C, H, W) uint8: (K, N, classes)."""
+    model.eval()
+    parts = [torch.stack(model(normalise(part))) for part in torch.split(pictures, batch)]
+    return torch.cat(parts, dim=1)
