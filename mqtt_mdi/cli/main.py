@@ -22,6 +22,9 @@ COMMANDS = {
     "inspect": "mqtt_mdi.cli.inspect:inspect",
 }
 
+SERVICES = {"coordinator", "source", "device"}
+"""These say what they do; the others show it."""
+
 EXIT_CODES: dict[type[MdiError], int] = {ConfigError: 2, ProtocolError: 3, BundleError: 4, StorageError: 5}
 INTERRUPTED = 130
 
@@ -52,15 +55,17 @@ class LazyGroup(click.Group):
 )
 @click.version_option(mqtt_mdi.__version__, prog_name="mqtt-mdi")
 @click.option("--debug", is_flag=True, envvar="MDI_DEBUG", help="Show tracebacks and say more.")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
     """Run one multi-exit network on several small devices, over an ordinary MQTT broker.
 
     Start with `mqtt-mdi demo`: a broker, a coordinator, a source and three devices on this machine
     answer a thousand pictures. On real boards, run `coordinator` and `source` on one machine and
     `device` on each board, all with the same --broker.
     """
+    level = logging.INFO if context.invoked_subcommand in SERVICES else logging.WARNING
     logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO,
+        level=logging.DEBUG if debug else level,
         format="%(asctime)s %(levelname)-7s %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
@@ -70,7 +75,6 @@ def cli(debug: bool) -> None:
 def main() -> None:
     """Run the command line; the entry point of `mqtt-mdi`."""
     load_dotenv(".env")
-    debug = "--debug" in sys.argv
     try:
         cli.main(prog_name="mqtt-mdi", standalone_mode=False)
     except click.ClickException as error:
@@ -79,7 +83,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except MdiError as error:
-        if debug:
+        if logging.getLogger().isEnabledFor(logging.DEBUG):
             raise
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_CODES.get(type(error), 1))

@@ -76,7 +76,7 @@ def _device_options(default_stages: str) -> list[click.Option]:
 @broker_options
 @click.option("--id", "name", envvar="MDI_ID", help="Name of this device.  [default: device-HOSTNAME]")
 @bundle_option("Folder of the model; without it the stages come from the coordinator over MQTT.")
-def device(  # noqa: PLR0917 -- a command's options are its arguments
+def device(
     stages: Stages, threads: int, broker: BrokerURL, pipeline: str, name: str | None, bundle: Path | None
 ) -> None:
     """Run stages of the network for whoever sends frames.
@@ -104,7 +104,7 @@ def device(  # noqa: PLR0917 -- a command's options are its arguments
     envvar="MDI_SENSORS",
     help="Sensors to admit, like cam1,cam2; all by default. Two sources must not share a sensor.",
 )
-def source(  # noqa: PLR0917 -- a command's options are its arguments
+def source(
     stages: Stages,
     threads: int,
     broker: BrokerURL,
@@ -155,7 +155,7 @@ def source(  # noqa: PLR0917 -- a command's options are its arguments
     envvar="MDI_WINDOW",
     help="Frames that may be without an answer.",
 )
-def sensor(  # noqa: PLR0917 -- a command's options are its arguments
+def sensor(
     broker: BrokerURL,
     pipeline: str,
     name: str | None,

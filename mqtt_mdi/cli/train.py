@@ -51,7 +51,7 @@ from mqtt_mdi.training.data import FASHION_MNIST_DEBIAN, fashion_mnist
     help="What early exits may cost on those, as a share of all answers.",
 )
 @click.option("--sample", type=click.IntRange(0), default=1000, help="Test pictures put beside the model.")
-def train(  # noqa: PLR0917 -- a command's options are its arguments
+def train(
     model: str,
     data: Path,
     out: Path,
@@ -96,11 +96,13 @@ def train(  # noqa: PLR0917 -- a command's options are its arguments
         TimeRemainingColumn(),
         console=console,
     ) as bar:
-        task = bar.add_task("train", total=None, epoch=0, loss=float("nan"))
+        task = bar.add_task("train", total=None, visible=False, epoch=0, loss=0.0)
 
         def show(epoch: int, step: int, steps: int, loss: float) -> None:
             done = epoch * steps + step + 1
-            bar.update(task, completed=done, total=epochs * steps, epoch=epoch + 1, loss=loss)
+            bar.update(task, completed=done, total=epochs * steps, visible=True, epoch=epoch + 1, loss=loss)
+            if done == epochs * steps:
+                console.print("trained; calibrating, exporting and measuring every exit")
 
         train_bundle(
             dataset,

@@ -132,6 +132,7 @@ class Connection:
         self._writing = False
         self._housekeeping_at = 0.0
         self._epoch = 0
+        self._closing = False
         client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=manual_ack
         )
@@ -230,6 +231,7 @@ class Connection:
     def close(self, within_s: float = 2.0) -> None:
         """Send what waits, say goodbye so that the broker keeps the will to itself, close."""
         deadline = time.monotonic() + within_s
+        self._closing = True
         while self.connected and time.monotonic() < deadline:
             if not self.unsent() and not self._client.want_write():
                 break
@@ -291,6 +293,8 @@ class Connection:
     def _socket_closed(self, _client: paho.Client, _data: object, closed: Any) -> None:  # noqa: ANN401
         self._selector.unregister(closed)
         self._socket = None
+        if self.connected and not self._closing:
+            log.warning("connection to %s lost", self.url)
         self.connected = False
         if self._next_try <= time.monotonic():
             self._next_try = time.monotonic() + self._pause
@@ -320,8 +324,6 @@ class Connection:
             self.failed = ConfigError(
                 f"another process connected to {self.url} as {name}: give each its own --id"
             )
-        elif self.connected:
-            log.warning("connection to %s lost: %s", self.url, reason)
 
     def _arrived(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         properties = message.properties

@@ -139,14 +139,16 @@ class CoordinatorShell(Shell):
     def received(self, message: Message, topic: Topic) -> None:
         """Gather what is stored, tell the machine the rest."""
         try:
-            self._hear(message, topic)
+            stored = self._gather(message, topic)
+            if not stored:
+                self._hear(message, topic)
         except ProtocolError:
             self.connection.acknowledge(message)
             if topic.kind != "deadletter":  # one about a dead letter would never end
                 raise
             return
-        if topic.kind in ("results", "truth", "deadletter"):
-            self._gathered.messages.append(message)  # acknowledged once stored
+        if stored:
+            self._gathered.messages.append(message)  # acknowledged once it is in the database
         else:
             self.connection.acknowledge(message)
 
@@ -161,7 +163,8 @@ class CoordinatorShell(Shell):
             self._writing, self._gathered = self._gathered, Gathered()
             self.writer.write(batch)
 
-    def _hear(self, message: Message, topic: Topic) -> None:
+    def _gather(self, message: Message, topic: Topic) -> bool:
+        """Put what is to be stored into the next batch; False for anything else."""
         match topic.kind:
             case "results":
                 result = RESULT.decode(message.payload)
@@ -173,6 +176,12 @@ class CoordinatorShell(Shell):
                 self._gathered.truths.append(Truth(topic.name, truth.frame_id, truth.label))
             case "deadletter":
                 self._gathered.dead_letters.append((DEAD_LETTER.decode(message.payload), time.time()))
+            case _:
+                return False
+        return True
+
+    def _hear(self, message: Message, topic: Topic) -> None:
+        match topic.kind:
             case "devices" if message.payload:
                 self.tell(events.NeighbourReported(DEVICE_STATE.decode(message.payload)))
             case "devices":
