@@ -197,7 +197,9 @@ def _serve(url: BrokerURL, pipeline: str, parts: list[Part], database: Path) -> 
     patch = '{"thresholds":[0.99,0.99,0.99]}'
     click.echo(f"  mosquitto_pub {where} -t mdi/v1/{pipeline}/policy/set -m '{patch}'")
     while not stopped.wait(1.0):
-        waiting([])
+        for part in [part for part in parts if part.process.poll() is not None]:
+            parts.remove(part)
+            click.echo(f"{part.name} ended with code {part.process.returncode}; the others go on", err=True)
 
 
 def _wait_until_stored(database: Path, pipeline: str, tally: Tally) -> Summary:
