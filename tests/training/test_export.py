@@ -1,0 +1,165 @@
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from mqtt_mdi.bundle.manifest import Manifest, Training, read_manifest
+from mqtt_mdi.bundle.stages import read_stage
+from mqtt_mdi.bundle.trace import operating_point, read_trace
+from mqtt_mdi.engine.onnx import OnnxStage
+from mqtt_mdi.errors import BundleError, ConfigError
+from mqtt_mdi.models.mobilenetv2 import MobileNetV2, MobileNetV2Config
+from mqtt_mdi.training.data import Labelled
+from mqtt_mdi.training.export import WEIGHTS_FILE, count_macs, export_bundle
+from mqtt_mdi.training.loop import Normalisation
+
+NORMALISE = Normalisation((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
+TRAINING = Training(recipe={"epochs": 0}, dataset="noise", samples=1, seed=1, version="0")
+
+
+@dataclass
+class Exported:
+    folder: Path
+    manifest: Manifest
+    model: Any
+    test: Labelled
+
+
+def noise(samples: int, seed: int) -> Labelled:
+    generator = np.random.default_rng(seed)
+    pictures = generator.integers(0, 256, (samples, 3, 20, 16), np.uint8)
+    return Labelled(pictures, generator.integers(0, 3, samples))
+
+
+def untrained() -> MobileNetV2:
+    """A model with lively batch normalisation, so that folding it away is put to the test."""
+    torch.manual_seed(2)
+    model = MobileNetV2(MobileNetV2Config(classes=3, width=0.125, last_channels=80))
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.5)
+            nn.init.normal_(module.running_mean, 0, 0.5)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.3)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    folder, model, test = tmp_path_factory.mktemp("bundle"), untrained(), noise(150, 1)
+    manifest = export_bundle(
+        model,
+        folder,
+        name="noise",
+        classes=("a", "b", "c"),
+        normalise=NORMALISE,
+        held_out=noise(60, 2),
+        test=test,
+        max_accuracy_loss=0.01,
+        training=TRAINING,
+    )
+    return Exported(folder, manifest, model, test)
+
+
+def test_the_bundle_reads_as_it_was_written(exported: Exported) -> None:
+    assert read_manifest(exported.folder) == exported.manifest
+    trace = read_trace(exported.folder)
+    np.testing.assert_array_equal(trace.truth, exported.test.labels)
+    shares = exported.manifest.macs_shares
+    assert operating_point(trace, exported.manifest.thresholds, shares) == exported.manifest.operating_point
+    assert exported.manifest.exit_accuracy == pytest.approx(trace.correct.mean(axis=0).tolist())
+
+
+def test_engine_and_torch_agree_with_the_weights_that_ship(exported: Exported) -> None:
+    model = untrained()
+    model.load_state_dict(load_file(exported.folder / WEIGHTS_FILE))
+    x = NORMALISE(torch.from_numpy(exported.test.pictures[:7]))
+    inputs = x.numpy()
+    for spec, stage in zip(exported.manifest.stages, model.stages(), strict=True):
+        output = OnnxStage(read_stage(exported.folder, spec), spec).run(inputs)
+        with torch.no_grad():
+            x, logits = stage(x)
+        score = torch.softmax(logits / spec.temperature, 1).amax(1).numpy()
+        np.testing.assert_allclose(output.scores, score, atol=0.01)
+        assert (output.labels == logits.argmax(1).numpy()).mean() > 0.8
+        if output.activation is not None:
+            assert output.activation.shape == (7, *(spec.output_shape or ()))
+            np.testing.assert_allclose(output.activation, x.numpy(), atol=0.05)
+            inputs = output.activation
+
+
+def test_weights_ship_rounded_under_their_own_names(exported: Exported) -> None:
+    weights = load_file(exported.folder / WEIGHTS_FILE)
+    state = exported.model.state_dict()
+    assert weights.keys() == state.keys()
+    for name, value in weights.items():
+        assert value.dtype == (torch.float16 if value.ndim > 1 else state[name].dtype)
+        assert torch.allclose(value.to(state[name].dtype), state[name], rtol=1e-3, atol=1e-6)
+
+
+def test_graphs_are_folded_halved_and_tell_nothing_of_the_machine(exported: Exported) -> None:
+    for spec in exported.manifest.stages:
+        data = read_stage(exported.folder, spec)
+        graph = onnx.load_from_string(data).graph
+        operators = {node.op_type for node in graph.node}
+        assert "BatchNormalization" not in operators
+        large = {t.data_type for t in graph.initializer if len(t.dims) > 1}
+        assert large == {onnx.TensorProto.FLOAT16}
+        assert b"site-packages" not in data
+        assert b".py" not in data
+        assert spec.graph_bytes == len(data)
+
+
+def test_costs_are_those_of_the_layers(exported: Exported) -> None:
+    conv = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+    assert count_macs(conv, torch.zeros(1, 3, 10, 10)) == 3 * 8 * 9 * 100
+    assert count_macs(nn.Linear(5, 7), torch.zeros(1, 5)) == 35
+    specs, stages = exported.manifest.stages, exported.model.stages()
+    assert [s.params for s in specs] == [sum(p.numel() for p in m.parameters()) for m in stages]
+    first = specs[0].exit_macs
+    channels, height, width = specs[0].output_shape or (0, 0, 0)
+    hidden = max(64, 2 * channels)
+    assert first == channels * hidden * height * width + 3 * hidden
+    assert specs[-1].exit_macs == 3 * exported.model.config.last_channels
+
+
+def test_weights_too_large_for_half_precision(tmp_path: Path) -> None:
+    model: Any = untrained()
+    with torch.no_grad():
+        model.classifier[1].weight.fill_(1e6)
+    with pytest.raises((BundleError, ConfigError), match=r"finite logits|half precision"):
+        export_bundle(
+            model,
+            tmp_path,
+            name="noise",
+            classes=("a", "b", "c"),
+            normalise=NORMALISE,
+            held_out=noise(6, 2),
+            test=noise(6, 1),
+            max_accuracy_loss=0.01,
+            training=TRAINING,
+        )
+
+
+def test_a_model_without_stages_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Linear has no stages\(\) to export"):
+        export_bundle(
+            nn.Linear(1, 1),
+            tmp_path,
+            name="none",
+            classes=("a", "b"),
+            normalise=NORMALISE,
+            held_out=noise(6, 2),
+            test=noise(6, 1),
+            max_accuracy_loss=0.01,
+            training=TRAINING,
+        )

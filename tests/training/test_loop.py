@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.models.registry import build
+from mqtt_mdi.training.data import Labelled
+from mqtt_mdi.training.loop import (
+    Normalisation,
+    Progress,
+    Recipe,
+    augment,
+    fit,
+    joint_loss,
+    learning_rate,
+    normalisation,
+)
+
+RECIPE = Recipe(epochs=3, batch=16, seed=4)
+
+
+def striped(samples: int = 48) -> Labelled:
+    """Pictures of vertical and horizontal stripes."""
+    labels = np.arange(samples) % 2
+    pictures = np.random.default_rng(1).integers(0, 60, (samples, 1, 12, 12), np.uint8)
+    pictures[labels == 0, :, :, ::3] += 150
+    pictures[labels == 1, :, ::3] += 150
+    return Labelled(pictures, labels.astype(np.int64))
+
+
+class CutShortError(Exception):
+    pass
+
+
+def silent(_epoch: int, _step: int, _steps: int, _loss: float) -> None:
+    pass
+
+
+def cut_short(epoch: int, step: int, _steps: int, _loss: float) -> None:
+    if (epoch, step) == (2, 1):
+        raise CutShortError
+
+
+def run(checkpoint: Path, progress: Progress = silent, recipe: Recipe = RECIPE) -> nn.Module:
+    torch.manual_seed(recipe.seed)
+    model = build("mobilenetv2", 2, 1, 0.125)
+    return fit(
+        model,
+        striped(),
+        Normalisation((0.3,), (0.3,)),
+        recipe,
+        loss=joint_loss,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+
+
+def test_a_run_cut_short_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole.pt").state_dict()
+    with pytest.raises(CutShortError):
+        run(tmp_path / "cut.pt", cut_short)
+    steps: list[tuple[int, int]] = []
+    resumed = run(tmp_path / "cut.pt", lambda epoch, step, _n, _l: steps.append((epoch, step))).state_dict()
+    assert steps == [(2, 0), (2, 1), (2, 2)]
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
+    first = run(tmp_path / "c.pt").state_dict()
+    steps: list[int] = []
+    again = run(tmp_path / "c.pt", lambda _e, step, _n, _l: steps.append(step)).state_dict()
+    assert steps == []
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    losses: list[float] = []
+    recipe = Recipe(epochs=8, batch=16, seed=4)
+    run(tmp_path / "c.pt", lambda _e, _s, _n, loss: losses.append(loss), recipe)
+    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+
+
+def test_the_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    run(tmp_path / "c.pt", recipe=Recipe(epochs=1, batch=16))
+    with pytest.raises(ConfigError, match=r"c\.pt belongs to another run .*choose another --out"):
+        run(tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize("kept", [0, 100, 20_000])
+def test_a_damaged_checkpoint_is_refused(kept: int, tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    run(path, recipe=Recipe(epochs=1, batch=16))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ConfigError, match=r"cannot resume from .*delete it to start afresh"):
+        run(path)
+
+
+def test_fewer_samples_than_a_batch(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="48 samples do not fill a batch of 64"):
+        run(tmp_path / "c.pt", recipe=Recipe(batch=64))
+
+
+def test_augmentation_shifts_and_mirrors_whole_pictures() -> None:
+    picture = torch.arange(1, 26, dtype=torch.uint8).view(1, 1, 5, 5)
+    out = augment(picture.expand(200, 1, 5, 5), torch.Generator().manual_seed(1), pad=1)
+    assert out.shape == (200, 1, 5, 5)
+    padded = nn.functional.pad(picture, (1, 1, 1, 1))
+    allowed = {
+        tuple(crop.flatten().tolist())
+        for y in range(3)
+        for x in range(3)
+        for crop in (padded[..., y : y + 5, x : x + 5], padded[..., y : y + 5, x : x + 5].flip(3))
+    }
+    assert {tuple(one.flatten().tolist()) for one in out} == allowed
+
+
+def test_normalisation_is_measured_for_each_channel() -> None:
+    pictures = np.stack([np.tile([0, 102], (4, 2)), np.tile([0, 255], (4, 2))])[None].astype(np.uint8)
+    assert normalisation(pictures) == Normalisation((0.2, 0.5), (0.2, 0.5))
+    with pytest.raises(ConfigError, match="show nothing"):
+        normalisation(pictures[:, :, :, ::2])
+
+
+def test_the_learning_rate_warms_up_and_comes_down() -> None:
+    rates = [learning_rate(RECIPE, step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(RECIPE.learning_rate / 10)
+    assert max(rates) == pytest.approx(RECIPE.learning_rate)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.001 * RECIPE.learning_rate
