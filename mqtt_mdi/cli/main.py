@@ -18,6 +18,7 @@ COMMANDS = {
     "device": "mqtt_mdi.cli.services:device",
     "sensor": "mqtt_mdi.cli.services:sensor",
     "policy": "mqtt_mdi.cli.policy:policy",
+    "simulate": "mqtt_mdi.cli.simulate:simulate",
     "train": "mqtt_mdi.cli.train:train",
     "inspect": "mqtt_mdi.cli.inspect:inspect",
 }

@@ -25,6 +25,10 @@ class OutputQueue:
         """The stages that have tasks waiting, latest stage first: those frames are nearest to done."""
         return sorted((stage for stage, tasks in self._by_stage.items() if tasks), reverse=True)
 
+    def head(self, stage: int) -> Task:
+        """The oldest task of a stage."""
+        return self._by_stage[stage][0]
+
     def holds(self, stage: int) -> bool:
         """Whether a task of this stage waits."""
         return bool(self._by_stage.get(stage))

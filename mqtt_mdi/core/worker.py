@@ -53,6 +53,8 @@ class Worker:
         self.counters: Counter[str] = Counter()
         self.reported: DeviceState | None = None
         self._seen = RecentSet(DUPLICATES_REMEMBERED)
+        self._order: dict[tuple[str, str, int, int], int] = {}
+        self._serial = 0
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one fact; return orders."""
@@ -89,6 +91,7 @@ class Worker:
         assert len(self.input) + len(self.output) <= 2 * self.policy.queue_limit
         done = ("exits", "sent", "failures", "duplicates")
         held = len(self.input) + len(self.output) + (self.running is not None)
+        assert len(self._order) == len(self.input) + len(self.output)
         assert self.counters["arrived"] == held + sum(self.counters[name] for name in done)
 
     def state(self, now: float) -> DeviceState:
@@ -155,9 +158,7 @@ class Worker:
     def _take(self, task: Task) -> list[Effect]:
         self.counters["arrived"] += 1
         if not self._seen.add(task.key):
-            self.counters["duplicates"] += 1
-            queued = any(task.key == other.key for other in (*self.input, *self.output))
-            return [] if queued else [DropInput(task)]
+            return self._ignore(task)
         if task.stage > self.stage_count:
             reason = f"stage {task.stage} of {self.stage_count} does not exist"
             return [DropInput(task), self._failure(task, reason)]
@@ -165,8 +166,17 @@ class Worker:
         if len(queue) >= self.policy.queue_limit:
             reason = f"queue of {self.identity.device} is full"
             return [DropInput(task), self._failure(task, reason, retry=True)]
-        queue.append(task)
+        self._enqueue(queue, task)
         return []
+
+    def _ignore(self, duplicate: Task) -> list[Effect]:
+        self.counters["duplicates"] += 1
+        return [] if duplicate.key in self._order else [DropInput(duplicate)]
+
+    def _enqueue(self, queue: deque[Task] | OutputQueue, task: Task) -> None:
+        self._serial += 1
+        self._order[task.key] = self._serial
+        queue.append(task)
 
     def _completed(self, event: events.StageCompleted) -> list[Effect]:
         task = event.task
@@ -189,27 +199,35 @@ class Worker:
             self.counters["exits"] += 1
             outcome = self._outcome(task, label=event.label, score=event.score)
             return [DropInput(following), ReportOutcome(task.source, outcome)]
-        # A task made here was not sent here: remembering it keeps a stray copy from running again.
-        self._seen.add(following.key)
-        (self.input if where is exits.Next.INPUT else self.output).append(following)
+        if not self._seen.add(following.key):
+            return self._ignore(following)
+        self._enqueue(self.input if where is exits.Next.INPUT else self.output, following)
         return []
 
     def _work(self) -> list[Effect]:
-        """Run the head of I_n; an idle worker takes back what waits in O_n for a stage it holds.
+        """Run the head of I_n, or the head of O_n when it has waited longer and may run here.
 
-        The published rules leave a task in O_n for ever once I_n is empty (then I_n Γ_n is 0 and no
-        neighbour compares well), which only a steady stream of new frames hides. With a full O_n the
-        worker pauses: its input queue fills, and its neighbours stop sending.
+        By the published rules a task in O_n waits until a neighbour compares well: for ever if none
+        does, or if I_n empties and with it the wait to compare with. Here O_n never costs a task more
+        time than I_n would have. With a full O_n the worker takes back or pauses: its input queue
+        fills, and its neighbours stop sending.
         """
-        if self.running is not None or len(self.output) >= self.policy.queue_limit:
+        if self.running is not None:
             return []
-        if not self.input:
-            own = next((stage for stage in self.output.stages() if stage in self.stages), None)
-            if own is None:
-                return []
-            self.input.append(self.output.pop(own))
-        self.running = self.input.popleft()
-        return [RunStage(self.running)]
+        full = len(self.output) >= self.policy.queue_limit
+        waiting = [self.output.head(stage) for stage in self.output.stages() if stage in self.stages]
+        if self.input and not full:
+            waiting.append(self.input[0])
+        if not waiting:
+            return []
+        task = min(waiting, key=lambda task: self._order[task.key])
+        if self.input and task is self.input[0]:
+            self.input.popleft()
+        else:
+            self.output.pop(task.stage)
+        del self._order[task.key]
+        self.running = task
+        return [RunStage(task)]
 
     def _offload(self) -> list[Effect]:
         effects: list[Effect] = []
@@ -220,6 +238,7 @@ class Worker:
                 if target is None:
                     break
                 task = self.output.pop(stage)
+                del self._order[task.key]
                 target.unreported += 1
                 self.counters["sent"] += 1
                 effects.append(SendTask(target.state.device, replace(task, hops=task.hops + 1)))

@@ -289,7 +289,7 @@ class Device(Shell):
         if self.worker is None or self.worker.running is not task:
             return
         if following is not None:
-            self._inputs[replace(task, stage=task.stage + 1).key] = following
+            self._inputs[task.sensor, task.frame_id, task.stage + 1, task.attempt] = following
         if isinstance(done, events.StageFailed):
             self.dead_letter(self.topics.stage(task.stage, self.name), b"", f"{task.frame_id}: {done.reason}")
         self.tell(done)
