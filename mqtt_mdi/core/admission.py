@@ -1,4 +1,26 @@
-"""How many frames a source keeps in the system at once, and how long it waits for an answer."""
+"""When a source admits the next frame, and how long it waits for an answer.
+
+Two rules of admission: a window of frames without an answer, which always holds, and beneath it
+MDI-Exit's Algorithm 3 (arXiv 2408.05247), which paces admission by the source's own queues.
+"""
+
+from mqtt_mdi.core.policy import Admission
+
+LONGEST_INTERVAL_S = 60.0
+
+
+def next_interval(interval: float, backlog: int, rule: Admission) -> float:
+    """Algorithm 3: the seconds between two admissions, from q = I_s + O_s in tasks.
+
+    Below T_Q1 much shorter, below T_Q2 a little shorter, else longer.
+    """
+    if backlog < rule.low:
+        factor = rule.much_shorter
+    elif backlog < rule.high:
+        factor = rule.little_shorter
+    else:
+        factor = rule.longer
+    return min(max(interval * factor, rule.least_interval_s), LONGEST_INTERVAL_S)
 
 
 class ResponseTime:

@@ -52,6 +52,11 @@ class PublishState:
 
 
 @dataclass(frozen=True, slots=True)
+class ObserveBacklog:
+    """Look at the queues of the worker beside the source; answers with BacklogObserved."""
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitTask:
     """Give the worker beside the source a frame's first task."""
 

@@ -84,6 +84,13 @@ class FrameArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class BacklogObserved:
+    """q = I + O of the worker beside the source, in tasks; answers ObserveBacklog."""
+
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomeReported:
     """A device told the source what became of a frame."""
 

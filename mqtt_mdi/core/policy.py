@@ -7,6 +7,26 @@ from pydantic import BaseModel, ConfigDict, Field
 from mqtt_mdi.core.types import Count, Identifier, StageIndex
 
 
+class Admission(BaseModel):
+    """How a source paces admission; the window holds beside it.
+
+    `window` admits whenever the window has room; `paced` is MDI-Exit's Algorithm 3. The constants are
+    ours, from a sweep over simulated meshes of 1, 3 and 5 devices: the published text gives none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    rule: Literal["window", "paced"] = "window"
+    period_s: float = Field(0.05, gt=0, le=60, description="Seconds between two looks at the queues.")
+    low: Count = Field(10, description="T_Q1: with fewer tasks queued at the source, admit much faster.")
+    high: Count = Field(30, description="T_Q2: with fewer, admit a little faster; else slower.")
+    much_shorter: float = Field(0.8, gt=0, lt=1, description="Factor on the interval below T_Q1.")
+    little_shorter: float = Field(0.95, gt=0, lt=1, description="Factor on the interval below T_Q2.")
+    longer: float = Field(1.05, gt=1, le=10, description="Factor on the interval from T_Q2 on.")
+    first_interval_s: float = Field(0.02, gt=0, le=60, description="The interval to begin with.")
+    least_interval_s: float = Field(0.0001, gt=0, le=60, description="Never shorter than this.")
+
+
 class Policy(BaseModel):
     """Thresholds, placement and limits that all machines obey.
 
@@ -28,6 +48,7 @@ class Policy(BaseModel):
     )
     queue_limit: int = Field(512, ge=1, le=100_000, description="Tasks an input or output queue holds.")
     window: int = Field(64, ge=1, le=100_000, description="Frames a source keeps admitted at once.")
+    admission: Admission = Admission()
     pending_limit: Count = Field(
         1024, le=1_000_000, description="Frames that may wait at a source for admission; more are refused."
     )

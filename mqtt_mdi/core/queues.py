@@ -1,6 +1,6 @@
 """Bounded memory: queues of tasks, and the set of keys seen lately."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator
 
 from mqtt_mdi.core.types import Task
@@ -48,7 +48,8 @@ class RecentSet:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._keys: dict[Hashable, None] = {}
+        # Not a dict: finding its first key means stepping over every key deleted before it.
+        self._keys: OrderedDict[Hashable, None] = OrderedDict()
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._keys
@@ -62,5 +63,5 @@ class RecentSet:
             return False
         self._keys[key] = None
         if len(self._keys) > self._limit:
-            del self._keys[next(iter(self._keys))]
+            self._keys.popitem(last=False)
         return True

@@ -5,8 +5,15 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from mqtt_mdi.core import events
-from mqtt_mdi.core.admission import ResponseTime
-from mqtt_mdi.core.effects import PublishResult, RefuseFrame, ReleaseFrame, SetTimer, SubmitTask
+from mqtt_mdi.core.admission import ResponseTime, next_interval
+from mqtt_mdi.core.effects import (
+    ObserveBacklog,
+    PublishResult,
+    RefuseFrame,
+    ReleaseFrame,
+    SetTimer,
+    SubmitTask,
+)
 from mqtt_mdi.core.ledger import Ledger
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.queues import RecentSet
@@ -15,9 +22,12 @@ from mqtt_mdi.core.types import FrameKey, Outcome, Result, Task
 Event = (
     events.Started | events.TimerFired | events.PolicyChanged | events.FrameArrived | events.OutcomeReported
 )
-Effect = SetTimer | SubmitTask | PublishResult | RefuseFrame | ReleaseFrame
+Effect = SetTimer | ObserveBacklog | SubmitTask | PublishResult | RefuseFrame | ReleaseFrame
 
 LEASE = "lease"
+ADMIT = "admit"
+ADAPT = "adapt"
+TIMERS = frozenset((LEASE, ADMIT, ADAPT))
 RETRY_DELAY_S = 0.05
 ANSWERED_REMEMBERED = 65_536
 
@@ -55,6 +65,9 @@ class Source:
         self._answered = RecentSet(ANSWERED_REMEMBERED)
         self._response = ResponseTime()
         self._timer_at: float | None = None
+        self._interval = policy.admission.first_interval_s
+        self._admits_at = 0.0
+        self._paced = False
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one fact; return orders."""
@@ -70,8 +83,13 @@ class Source:
             case events.TimerFired(key) if key == LEASE:
                 self._timer_at = None
                 effects.extend(self._expire(now))
+            case events.TimerFired(key) if key == ADAPT:
+                effects.append(ObserveBacklog())
+            case events.BacklogObserved(tasks):
+                effects.extend(self._adapt(tasks, now))
             case _:
                 pass
+        effects.extend(self._pace(now))
         effects.extend(self._admit(now))
         effects.extend(self._set_timer())
         return effects
@@ -94,9 +112,32 @@ class Source:
         self.pending.append((frame, size))
         return []
 
+    def _pace(self, now: float) -> list[Effect]:
+        """Begin with Algorithm 3 when the policy asks for it; it ends by itself when it no longer does."""
+        if self._paced or self.policy.admission.rule != "paced":
+            return []
+        self._paced = True
+        self._interval, self._admits_at = self.policy.admission.first_interval_s, now
+        return [SetTimer(ADAPT, now + self.policy.admission.period_s)]
+
+    def _adapt(self, backlog: int, now: float) -> list[Effect]:
+        rule = self.policy.admission
+        if rule.rule != "paced":
+            self._paced = False
+            return []
+        # With nothing to admit the queues are short whatever the interval is: that teaches nothing.
+        if self.pending or backlog >= rule.high:
+            self._interval = next_interval(self._interval, backlog, rule)
+        return [SetTimer(ADAPT, now + rule.period_s)]
+
     def _admit(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
         while self.pending and len(self.leases) < self.policy.window:
+            if self._paced:
+                if now < self._admits_at:
+                    return [*effects, SetTimer(ADMIT, self._admits_at)]
+                # An idle source earns no more than one frame ahead of its pace.
+                self._admits_at = max(self._admits_at, now - self._interval) + self._interval
             frame, size = self.pending.popleft()
             self.ledger.admitted += 1
             self.leases[frame] = Lease(size, now, [])

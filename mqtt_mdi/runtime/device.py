@@ -271,9 +271,9 @@ class Device(Shell):
         self.tell(events.Started())
 
     def _listen(self, stage: int) -> None:
-        qos = self.worker.policy.data_qos if self.worker else 0
-        self.connection.subscribe(self.topics.stage(stage, self.name), qos=qos)
-        self.connection.subscribe(self.topics.stage_shared(stage), qos=qos)
+        # The sender's quality decides, as the lower of the two always does: it may change with the policy.
+        self.connection.subscribe(self.topics.stage(stage, self.name), qos=1)
+        self.connection.subscribe(self.topics.stage_shared(stage), qos=1)
 
     def _unlisten(self, stage: int) -> None:
         self.connection.unsubscribe(self.topics.stage(stage, self.name))

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
-import numpy as np
-
 from mqtt_mdi.bundle.manifest import Manifest, StageSpec
 from mqtt_mdi.core.events import StageCompleted, StageFailed
 from mqtt_mdi.core.types import Task
@@ -93,7 +91,8 @@ class Runner:
             engine = self._engines[task.stage]
             if isinstance(value, Frame):
                 value = decode_frame(value, self._manifest.input)
-            output = engine.run(np.asarray(value, np.float32))
+            # A sender may have the other byte order; another type is for the engine to refuse.
+            output = engine.run(value.astype(value.dtype.newbyteorder("="), copy=False))
         except ProtocolError as error:
             self._ran(StageFailed(task, str(error)), None)
         except Exception as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mqtt_mdi.bundle.manifest import Manifest
 from mqtt_mdi.core import effects, events
 from mqtt_mdi.core.policy import Policy
-from mqtt_mdi.core.source import Source
+from mqtt_mdi.core.source import TIMERS, Source
 from mqtt_mdi.core.types import FRAME_ID, FrameKey, Outcome, Result
 from mqtt_mdi.errors import ProtocolError
 from mqtt_mdi.runtime.client import Message
@@ -89,8 +89,10 @@ class SourceDevice(Device):
                 self._refuse(frame, reason)
             case effects.ReleaseFrame(frame):
                 self._frames.pop(frame, None)
-            case effects.SetTimer("lease", at):
-                self.set_timer("lease", at, lambda fired: self.tell_source(events.TimerFired(fired)))
+            case effects.ObserveBacklog():
+                self.call(self._observe_backlog)
+            case effects.SetTimer(key, at) if key in TIMERS:
+                self.set_timer(key, at, lambda fired: self.tell_source(events.TimerFired(fired)))
             case _:
                 super().carry_out(effect)
 
@@ -105,6 +107,10 @@ class SourceDevice(Device):
         """The source's books stand in the state message, too."""
         books = self.source.ledger.counters() if self.source else {}
         return {**super().extra_counters(), **books}
+
+    def _observe_backlog(self) -> None:
+        tasks = len(self.worker.input) + len(self.worker.output) if self.worker else 0
+        self.tell_source(events.BacklogObserved(tasks))
 
     def _hear_frame(self, message: Message, sensor: str) -> None:
         if message.retain or self.source is None:

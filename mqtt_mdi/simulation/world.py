@@ -211,6 +211,9 @@ class World:
                 self._publish_state(node, state)
             case effects.SubmitTask(task):
                 self._tell_worker(node, events.TaskArrived(task))
+            case effects.ObserveBacklog():
+                tasks = len(node.worker.input) + len(node.worker.output)
+                self.kernel.after(0.0, partial(self._tell_source, node, events.BacklogObserved(tasks)))
             case effects.PublishResult(result):
                 self._publish_result(node, result)
 

@@ -152,3 +152,12 @@ def test_whatever_the_network_does_each_frame_is_answered_once(
     assert report.answered + report.failed == 200
     assert report.admitted == 200
     assert report.owed == 0
+
+
+def test_paced_admission_keeps_the_queue_short() -> None:
+    """Algorithm 3: near the rate of the window's rule, at a fraction of its latency."""
+    policy = {"admission": {"rule": "paced"}, "window": 5000}
+    paced, full = run(scenario(frames=6000, policy=policy)), run(scenario(frames=6000))
+    assert (paced.answered, paced.failed) == (6000, 0)
+    assert paced.throughput > 0.8 * full.throughput
+    assert sorted(paced.latencies_ms)[3000] < 0.6 * sorted(full.latencies_ms)[3000]
