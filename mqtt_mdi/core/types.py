@@ -16,7 +16,7 @@ FRAME_ID = r"^[A-Za-z0-9_.:-]{1,128}$"
 Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER)]
 FrameId = Annotated[str, StringConstraints(pattern=FRAME_ID)]
 StageIndex = Annotated[int, Ge(1), Le(64)]
-Count = Annotated[int, Ge(0)]
+Count = Annotated[int, Ge(0), Le(2**63 - 1)]
 Number = Annotated[float, AllowInfNan(False)]  # noqa: FBT003 -- pydantic's own signature
 Seconds = Annotated[float, Ge(0), AllowInfNan(False)]  # noqa: FBT003 -- pydantic's own signature
 Reason = Annotated[str, MaxLen(500)]

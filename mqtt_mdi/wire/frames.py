@@ -4,17 +4,22 @@ A frame travels as it came; it is decoded where stage 1 runs. Limits are checked
 """
 
 import io
+import math
+import struct
+import zlib
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mqtt_mdi.errors import ProtocolError
-from mqtt_mdi.wire.tensors import decode_tensor
+from mqtt_mdi.wire.tensors import MAX_DIMENSIONS, decode_tensor
 
 JPEG, PNG, NPY, CBOR = "image/jpeg", "image/png", "application/x-npy", "application/cbor"
 CONTENT_TYPES = (JPEG, PNG, NPY, CBOR)
@@ -90,9 +95,11 @@ def decode_frame(frame: Frame, spec: InputSpec) -> NDArray[np.float32]:
     if array.dtype.kind == "f":
         if array.shape != spec.shape:
             raise ProtocolError(f"floating point frame of shape {array.shape}: the model takes {spec.shape}")
-        if not np.isfinite(array).all():
-            raise ProtocolError("frame holds NaN or infinite values")
-        return array.astype(np.float32)[None]
+        with np.errstate(over="ignore"):  # found on the next line
+            values = array.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise ProtocolError("frame holds NaN, infinite or larger values than 32 bits take")
+        return values[None]
     return _normalise(_picture_of(array), spec)
 
 
@@ -103,31 +110,32 @@ def decode_npy(data: bytes) -> NDArray[np.generic]:
         version = npy.read_magic(stream)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except (ValueError, EOFError, OverflowError, MemoryError, RecursionError) as error:
+    except Exception as error:  # numpy has Python parse the header, and that raises all sorts
         raise ProtocolError(f"not a readable .npy header: {str(error)[:200]}") from error
     if dtype.kind not in "uif" or dtype.itemsize > 8:  # noqa: PLR2004 -- no 128-bit floats
         raise ProtocolError(f".npy of {dtype}: expected integers or floating point numbers")
-    if any(n < 0 for n in shape) or len(shape) > 4:  # noqa: PLR2004 -- batch, channels, height, width
-        raise ProtocolError(f".npy of shape {shape}: expected at most four dimensions")
+    if any(n < 0 for n in shape) or len(shape) > MAX_DIMENSIONS:
+        raise ProtocolError(f".npy of shape {str(shape)[:80]}: expected at most four dimensions")
     body = data[stream.tell() :]
-    count = 1
-    for extent in shape:
-        count *= extent
-    if count * dtype.itemsize != len(body):
+    if math.prod(shape) * dtype.itemsize != len(body):
         raise ProtocolError(
-            f".npy promises {count} values of {dtype}, {count * dtype.itemsize} bytes, and holds {len(body)}"
+            f".npy of {dtype} and shape {str(shape)[:80]}: it holds {len(body)} bytes, which does not fit"
         )
-    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
+    try:
+        return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
+    except ValueError as error:  # no elements, and extents beyond any address
+        raise ProtocolError(f".npy of shape {str(shape)[:80]} is too large") from error
 
 
 def _open_picture(data: bytes) -> Image.Image:
-    try:
-        picture = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+    kind = PngImageFile if data.startswith(b"\x89PNG") else JpegImageFile
+    try:  # Image.open would warn of large pictures, where MAX_PIXELS decides
+        picture = kind(io.BytesIO(data))
         if picture.width * picture.height > MAX_PIXELS:
             size = f"{picture.width}x{picture.height}"
             raise ProtocolError(f"picture of {size}: at most {MAX_PIXELS} pixels are taken")
         picture.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise ProtocolError(f"picture cannot be decoded: {str(error)[:200]}") from error
     return picture
 
@@ -148,6 +156,9 @@ def _picture_of(array: NDArray[np.generic]) -> Image.Image:
 
 
 def _normalise(picture: Image.Image, spec: InputSpec) -> NDArray[np.float32]:
+    if picture.mode in ("I", "I;16"):  # 16-bit grey, which convert would clip
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    picture.info.pop("transparency", None)
     picture = picture.convert("L" if spec.channels == 1 else "RGB")
     if picture.size != (spec.width, spec.height):
         picture = picture.resize((spec.width, spec.height), Image.Resampling.BILINEAR)

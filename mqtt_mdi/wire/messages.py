@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mqtt_mdi.core.policy import Policy
-from mqtt_mdi.core.types import Count, DeviceState, FrameId, Identifier, Outcome, Result
+from mqtt_mdi.core.types import Count, DeviceState, FrameId, Identifier, Number, Outcome, Result
 from mqtt_mdi.errors import ProtocolError
 
 T = TypeVar("T")
@@ -46,8 +46,7 @@ class CoordinatorState:
 class Metrics:
     """The coordinator's summary: the last window and everything since the database began."""
 
-    throughput: float
-    accuracy: float | None
+    throughput: Number
     answered: Count
     failed: Count
     duplicates: Count
@@ -55,8 +54,9 @@ class Metrics:
     exits: tuple[Count, ...]
     devices_online: Count
     policy_version: Count
-    latency_p50_ms: float | None = None
-    latency_p95_ms: float | None = None
+    accuracy: Number | None = None
+    latency_p50_ms: Number | None = None
+    latency_p95_ms: Number | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class DeadLetter:
 
 
 class Codec(Generic[T]):
-    """JSON of one type: strict about fields and limits, ProtocolError for anything else."""
+    """JSON of one type: strict about types and limits, ProtocolError for anything else."""
 
     def __init__(self, kind: Any, name: str) -> None:  # noqa: ANN401 -- a type, or an alias of one
         self.name = name
@@ -86,7 +86,7 @@ class Codec(Generic[T]):
         if len(data) > MAX_JSON_BYTES:
             raise ProtocolError(f"{self.name} of {len(data)} bytes: at most {MAX_JSON_BYTES} are taken")
         try:
-            return self.adapter.validate_json(data)
+            return self.adapter.validate_json(data, strict=True)
         except ValidationError as error:
             raise ProtocolError(f"{self.name}: {explain(error)}") from error
 
@@ -95,7 +95,7 @@ def explain(error: ValidationError) -> str:
     """The first faults of a validation in one line: where, what was expected, what was given."""
     parts = []
     for fault in error.errors(include_url=False, include_context=False)[:3]:
-        where = ".".join(map(str, fault["loc"])) or "value"
+        where = ".".join(map(str, fault["loc"]))[:100] or "value"
         given = repr(fault["input"])
         parts.append(f"{where}: {fault['msg']} (got {given[:60]})")
     return "; ".join(parts)

@@ -1,7 +1,8 @@
 """Arrays as CBOR (RFC 8949) typed arrays (RFC 8746), so that any language can read them."""
 
+import io
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import cbor2
 import numpy as np
@@ -14,12 +15,19 @@ MAX_DEPTH = 8
 
 # RFC 8746, section 2.1: a tag number names the type of the elements; section 3.1.1: 40 adds the shape.
 _ROW_MAJOR = 40
+# Tag 68 is what a browser's picture is: bytes that clamp when written, plain ones to a reader.
 _DTYPES = {
+    68: "|u1",
     64: "|u1", 65: ">u2", 66: ">u4", 67: ">u8", 69: "<u2", 70: "<u4", 71: "<u8",
     72: "|i1", 73: ">i2", 74: ">i4", 75: ">i8", 77: "<i2", 78: "<i4", 79: "<i8",
     80: ">f2", 81: ">f4", 82: ">f8", 84: "<f2", 85: "<f4", 86: "<f8",
 }  # fmt: skip
 _TAGS = {np.dtype(dtype): tag for tag, dtype in _DTYPES.items()}
+
+# The tags that cbor2 would turn into dates, regular expressions, huge integers, shared references, mail.
+_FOREIGN_TAGS = (
+    0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000,
+)  # fmt: skip
 
 
 def pack_tensor(array: NDArray[Any]) -> cbor2.CBORTag:
@@ -57,15 +65,32 @@ def unpack_tensor(value: object) -> NDArray[Any]:
         or math.prod(shape) != flat.size
     ):
         raise ProtocolError(f"shape {str(shape)[:80]} does not fit {flat.size} elements")
-    return flat.reshape(shape)
+    try:
+        return flat.reshape(shape)
+    except ValueError as error:  # no elements, and extents beyond any address
+        raise ProtocolError(f"shape {str(shape)[:80]} is too large") from error
 
 
 def load_cbor(data: bytes) -> object:
-    """Decode one CBOR item with bounded nesting; ProtocolError says why it cannot be."""
+    """Decode one CBOR item of plain values and typed arrays; ProtocolError says why it cannot be."""
+    stream = io.BytesIO(data)
+    decoder = cbor2.CBORDecoder(
+        stream, max_depth=MAX_DEPTH, allow_indefinite=False, semantic_decoders=_REFUSE_FOREIGN
+    )
     try:
-        return cbor2.loads(data, max_depth=MAX_DEPTH, allow_indefinite=False)
+        value: object = decoder.decode()
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
-        raise ProtocolError(f"not readable CBOR: {str(error)[:200]}") from error
+        raise ProtocolError(f"not readable CBOR: {str(error.__cause__ or error)[:200]}") from error
+    if extra := len(data) - stream.tell():
+        raise ProtocolError(f"{extra} bytes follow the CBOR item: send one item a message")
+    return value
+
+
+def _refuse(*_: object) -> NoReturn:
+    raise ValueError("it holds a tag that is no typed array (RFC 8746)")
+
+
+_REFUSE_FOREIGN = dict.fromkeys(_FOREIGN_TAGS, _refuse)
 
 
 def encode_tensor(array: NDArray[Any]) -> bytes:
