@@ -1,0 +1,73 @@
+# One word for each thing people do here. All of it lives in .venv; nothing needs root but `make test`,
+# and that only to install a broker and a data set that are not there yet.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+INPUTS := pyproject.toml constraints.txt
+TABLES := hop memory start pipeline
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint schemas bench clean system
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.ready-demo  ## frames through devices on a real broker; more with ARGS="--frames 2000"
+	@$(BIN)/mqtt-mdi demo $(ARGS)
+
+test: $(VENV)/.ready-test system  ## lint, types, layers, tests and coverage; one test with ARGS="-k name"
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
+	@test -n "$(ARGS)" || $(BIN)/python -m coverage report --skip-covered --fail-under=95 \
+		--include='mqtt_mdi/core/*,mqtt_mdi/wire/*'
+
+lint: $(VENV)/.ready-test  ## ruff, mypy and the layers of import-linter
+	@$(BIN)/ruff check . deploy/check-compose
+	@$(BIN)/ruff format --check . deploy/check-compose
+	@$(BIN)/mypy
+	@$(BIN)/mypy deploy/check-compose
+	@$(BIN)/lint-imports
+
+schemas: $(VENV)/.ready-demo  ## write schemas/ anew after a change of mqtt_mdi/wire
+	@$(BIN)/python -m mqtt_mdi.wire.schemas schemas
+
+bench: $(VENV)/.ready-demo  ## print the tables of benchmarks/
+	@for table in $(TABLES); do $(BIN)/python benchmarks/$$table.py || exit 1; done
+
+clean:  ## remove what builds and tests left; .venv stays
+	@rm -rf build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find mqtt_mdi tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "mqtt-mdi needs Python 3.11 or newer and '$(PYTHON)' is not;" \
+			"install one and name it: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready-demo: $(INPUTS) | $(BIN)/python
+	@echo "installing mqtt-mdi into $(VENV) (once, about half a minute)"
+	@$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.ready-test: $(INPUTS) | $(BIN)/python
+	@echo "installing mqtt-mdi with torch and the test tools into $(VENV) (once, a few minutes)"
+	@$(INSTALL) -e '.[test]'
+	@touch $(VENV)/.ready-demo $@
+
+# Tests that need something which cannot be had skip and say why, so nothing here may fail the run.
+system:
+	@missing=; PATH=$$PATH:/usr/sbin; \
+	command -v mosquitto >/dev/null || missing="$$missing mosquitto"; \
+	command -v mosquitto_sub >/dev/null || missing="$$missing mosquitto-clients"; \
+	test -d /usr/share/datasets/fashion-mnist || missing="$$missing dataset-fashion-mnist"; \
+	test -z "$$missing" && exit 0; \
+	sudo=; test "$$(id -u)" = 0 || sudo="sudo -n"; \
+	if command -v apt-get >/dev/null && $$sudo true 2>/dev/null; then \
+		echo "installing with apt-get:$$missing"; \
+		{ $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			--no-install-recommends $$missing; } >/dev/null || echo "apt-get failed; some tests will skip"; \
+	else echo "not installed:$$missing; tests that need them will skip"; fi
