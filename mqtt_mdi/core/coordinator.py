@@ -13,6 +13,7 @@ from mqtt_mdi.core import events
 from mqtt_mdi.core.effects import AnswerPatch, CloseWindow, PublishPolicy, RecordDevice, SetTimer
 from mqtt_mdi.core.ledger import Tally
 from mqtt_mdi.core.policy import Policy, merge_patch
+from mqtt_mdi.core.thresholds import next_threshold
 from mqtt_mdi.core.types import DeviceState, Window
 
 Event = (
@@ -28,6 +29,7 @@ Effect = SetTimer | PublishPolicy | AnswerPatch | RecordDevice | CloseWindow
 
 WINDOW = "window"
 WINDOW_S = 1.0
+ADAPT = "adapt"
 LATENCIES_KEPT = 4096
 
 
@@ -52,9 +54,12 @@ class Coordinator:
             case events.Started():
                 self._window_began = now
                 effects = [PublishPolicy(self.policy, "start"), SetTimer(WINDOW, now + WINDOW_S)]
+                effects.append(SetTimer(ADAPT, now + self.policy.adaptation.period_s))
             case events.TimerFired(key) if key == WINDOW:
                 effects = [*self._forget_silent(now), self._close_window(now)]
                 effects.append(SetTimer(WINDOW, now + WINDOW_S))
+            case events.TimerFired(key) if key == ADAPT:
+                effects = [*self._adapt(), SetTimer(ADAPT, now + self.policy.adaptation.period_s)]
             case events.PolicyChanged(policy):
                 effects = self._adopt(policy)
             case events.PatchRequested(patch, request):
@@ -102,6 +107,23 @@ class Coordinator:
             return [AnswerPatch(request, version, reason)]
         self.policy = policy
         return [PublishPolicy(policy, "policy/set"), AnswerPatch(request, policy.version)]
+
+    def _adapt(self) -> list[Effect]:
+        """Algorithm 4, on the fullest of the sources' queues."""
+        rule = self.policy.adaptation
+        queues = [
+            state.input_queue + state.output_queue
+            for state in self.devices.values()
+            if state.online and state.role == "source"
+        ]
+        if rule.rule != "adaptive" or not queues:
+            return []
+        thresholds = tuple(next_threshold(t, max(queues), rule) for t in self.policy.thresholds)
+        if thresholds == self.policy.thresholds:
+            return []
+        changed = {"thresholds": thresholds, "version": self.policy.version + 1}
+        self.policy = self.policy.model_copy(update=changed)
+        return [PublishPolicy(self.policy, f"load: {max(queues)} tasks queued")]
 
     def _hear(self, state: DeviceState, now: float) -> list[Effect]:
         known = self.devices.get(state.device)

@@ -27,6 +27,25 @@ class Admission(BaseModel):
     least_interval_s: float = Field(0.0001, gt=0, le=60, description="Never shorter than this.")
 
 
+class Adaptation(BaseModel):
+    """Whether the coordinator moves the thresholds with the load.
+
+    `fixed` leaves them; `adaptive` is MDI-Exit's Algorithm 4, which gives up accuracy for rate. The
+    constants are ours: the published text gives none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    rule: Literal["fixed", "adaptive"] = "fixed"
+    period_s: float = Field(0.5, gt=0, le=3600, description="Seconds between two changes.")
+    low: Count = Field(10, description="T_Q1: with fewer tasks queued at the source, become much surer.")
+    high: Count = Field(30, description="T_Q2: with fewer, become a little surer; else less sure.")
+    much_higher: float = Field(1.05, gt=1, le=10, description="Factor on thresholds below T_Q1.")
+    little_higher: float = Field(1.01, gt=1, le=10, description="Factor on thresholds below T_Q2.")
+    lower: float = Field(0.9, gt=0, lt=1, description="Factor on thresholds from T_Q2 on.")
+    least: float = Field(0.4, ge=0, le=1, description="T_min: never less sure than this.")
+
+
 class Policy(BaseModel):
     """Thresholds, placement and limits that all machines obey.
 
@@ -49,6 +68,7 @@ class Policy(BaseModel):
     queue_limit: int = Field(512, ge=1, le=100_000, description="Tasks an input or output queue holds.")
     window: int = Field(64, ge=1, le=100_000, description="Frames a source keeps admitted at once.")
     admission: Admission = Admission()
+    adaptation: Adaptation = Adaptation()
     pending_limit: Count = Field(
         1024, le=1_000_000, description="Frames that may wait at a source for admission; more are refused."
     )

@@ -1,12 +1,18 @@
 """The default engine: ONNX Runtime on the CPU, tuned for one small sample at a time."""
 
+import os
+
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from mqtt_mdi.bundle.manifest import StageSpec
 from mqtt_mdi.engine.base import StageOutput
 from mqtt_mdi.errors import BundleError, ProtocolError
+
+# Its Linux wheels report usage to their maker unless told not to before the import; a factory's
+# gateway reports to nobody.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 # Faults of graphs and inputs become our own errors; ONNX Runtime would also print them.
 _SILENT = 4

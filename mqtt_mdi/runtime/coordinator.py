@@ -233,7 +233,8 @@ class CoordinatorShell(Shell):
         self.tell(events.Started())
 
     def _answer(self, request: Message, reply: PolicyReply) -> None:
-        log.info("policy/set: %s", reply)
+        verdict = "accepted" if reply.accepted else f"rejected: {reply.reason}"
+        log.info("policy/set %s; version %d is in force", verdict, reply.version)
         topic = request.response_topic or self.topics.policy_result
         self.connection.publish(topic, POLICY_REPLY.encode(reply), qos=1, correlation=request.correlation)
 

@@ -202,7 +202,7 @@ class Device(Shell):
 
     def _use(self, manifest: Manifest) -> None:
         """Begin with a model, or begin anew with another one; leases bring back what was queued."""
-        log.info("%s runs %s, %d stages", self.name, manifest.name, manifest.stage_count)
+        log.info("%s has model %s of %d stages", self.name, manifest.name, manifest.stage_count)
         for stage in self._ready:
             self._unlisten(stage)
         self.manifest = manifest
@@ -265,6 +265,7 @@ class Device(Shell):
             self._ready.add(stage)
             self._listen(stage)
             self._tell_stages()
+            log.info("%s holds stage %s", self.name, ", ".join(map(str, sorted(self._ready))))
 
     def _tell_stages(self) -> None:
         self.tell(events.StagesReady(frozenset(self._ready & self._wanted)))

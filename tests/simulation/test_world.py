@@ -161,3 +161,18 @@ def test_paced_admission_keeps_the_queue_short() -> None:
     assert (paced.answered, paced.failed) == (6000, 0)
     assert paced.throughput > 0.8 * full.throughput
     assert sorted(paced.latencies_ms)[3000] < 0.6 * sorted(full.latencies_ms)[3000]
+
+
+def test_adaptive_thresholds_trade_accuracy_for_rate() -> None:
+    """Algorithm 4: surer than the shipped thresholds with time to spare, less sure when short of it."""
+    policy = {"adaptation": {"rule": "adaptive"}, "pending_limit": 100_000}
+
+    def adaptive(rate: float) -> Report:
+        return run(scenario(frames=6000, arrivals={"kind": "poisson", "rate": rate}, policy=policy))
+
+    easy, hard = adaptive(150), adaptive(520)
+    assert easy.accuracy is not None
+    assert hard.accuracy is not None
+    assert easy.accuracy > hard.accuracy
+    assert sum(easy.exits[2:]) > sum(hard.exits[2:])
+    assert (easy.failed, hard.failed) == (0, 0)
