@@ -69,6 +69,12 @@ def _device_options(default_stages: str) -> list[click.Option]:
             envvar="MDI_THREADS",
             help="Threads that run a stage.",
         ),
+        click.Option(
+            ["--emulate"],
+            type=click.FloatRange(0, min_open=True),
+            envvar="MDI_EMULATE",
+            help="Pass for a slower device, of so many multiply-adds a second: 1e8 is a small board.",
+        ),
     ]
 
 
@@ -77,7 +83,13 @@ def _device_options(default_stages: str) -> list[click.Option]:
 @click.option("--id", "name", envvar="MDI_ID", help="Name of this device.  [default: device-HOSTNAME]")
 @bundle_option("Folder of the model; without it the stages come from the coordinator over MQTT.")
 def device(
-    stages: Stages, threads: int, broker: BrokerURL, pipeline: str, name: str | None, bundle: Path | None
+    stages: Stages,
+    threads: int,
+    emulate: float | None,
+    broker: BrokerURL,
+    pipeline: str,
+    name: str | None,
+    bundle: Path | None,
 ) -> None:
     """Run stages of the network for whoever sends frames.
 
@@ -88,7 +100,7 @@ def device(
     from mqtt_mdi.engine.onnx import OnnxStage  # noqa: PLC0415 -- slow to import
     from mqtt_mdi.runtime.device import Device, DeviceSettings  # noqa: PLC0415 -- slow to import
 
-    settings = DeviceSettings(broker, pipeline, name or default_id("device"), stages, bundle)
+    settings = DeviceSettings(broker, pipeline, name or default_id("device"), stages, bundle, emulate)
     shell = Device(settings, lambda graph, spec: OnnxStage(graph, spec, threads))
     stop_on_signals(shell.stop)
     shell.serve()
@@ -107,6 +119,7 @@ def device(
 def source(
     stages: Stages,
     threads: int,
+    emulate: float | None,
     broker: BrokerURL,
     pipeline: str,
     name: str | None,
@@ -127,7 +140,7 @@ def source(
     from mqtt_mdi.runtime.device import DeviceSettings  # noqa: PLC0415 -- slow to import
     from mqtt_mdi.runtime.source import SourceDevice  # noqa: PLC0415 -- slow to import
 
-    settings = DeviceSettings(broker, pipeline, name or default_id("source"), stages, bundle)
+    settings = DeviceSettings(broker, pipeline, name or default_id("source"), stages, bundle, emulate)
     wanted = tuple(part.strip() for part in sensors.split(",") if part.strip())
     shell = SourceDevice(settings, lambda graph, spec: OnnxStage(graph, spec, threads), wanted)
     stop_on_signals(shell.stop)

@@ -91,6 +91,7 @@ class Source:
                 pass
         effects.extend(self._pace(now))
         effects.extend(self._admit(now))
+        effects.extend(self._refuse_excess())
         effects.extend(self._set_timer())
         return effects
 
@@ -104,10 +105,6 @@ class Source:
         if frame in self._known or frame in self._answered:
             self.ledger.duplicates += 1
             return [] if frame in self._known else [ReleaseFrame(frame)]
-        if len(self.pending) >= self.policy.pending_limit and len(self.leases) >= self.policy.window:
-            self.ledger.refused += 1
-            reason = f"{self.name} is full: {len(self.leases)} frames admitted, {len(self.pending)} waiting"
-            return [RefuseFrame(frame, reason), ReleaseFrame(frame)]
         self._known.add(frame)
         self.pending.append((frame, size))
         return []
@@ -142,6 +139,17 @@ class Source:
             self.ledger.admitted += 1
             self.leases[frame] = Lease(size, now, [])
             effects.append(self._begin(frame, now))
+        return effects
+
+    def _refuse_excess(self) -> list[Effect]:
+        """More frames wait than may: one came too many, or a new policy lowered the limit."""
+        effects: list[Effect] = []
+        while len(self.pending) > self.policy.pending_limit:
+            frame, _ = self.pending.pop()
+            self._known.discard(frame)
+            self.ledger.refused += 1
+            reason = f"{self.name} is full: {len(self.leases)} frames admitted, {len(self.pending)} waiting"
+            effects.extend((RefuseFrame(frame, reason), ReleaseFrame(frame)))
         return effects
 
     def _begin(self, frame: FrameKey, now: float) -> Effect:

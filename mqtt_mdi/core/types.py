@@ -52,6 +52,11 @@ class Task:
         return FrameKey(self.sensor, self.frame_id)
 
     @property
+    def work(self) -> tuple[str, str, int]:
+        """What is to be done, whichever attempt it belongs to."""
+        return (self.sensor, self.frame_id, self.stage)
+
+    @property
     def key(self) -> tuple[str, str, int, int]:
         """What tells this task from every other one, and its duplicates."""
         return (self.sensor, self.frame_id, self.stage, self.attempt)

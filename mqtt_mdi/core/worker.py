@@ -53,8 +53,9 @@ class Worker:
         self.counters: Counter[str] = Counter()
         self.reported: DeviceState | None = None
         self._seen = RecentSet(DUPLICATES_REMEMBERED)
-        self._order: dict[tuple[str, str, int, int], int] = {}
+        self._queued: dict[tuple[str, str, int], tuple[int, int]] = {}
         self._serial = 0
+        self._capacity = 2 * policy.queue_limit
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one fact; return orders."""
@@ -88,10 +89,10 @@ class Worker:
 
     def check(self) -> None:
         """The invariants of this machine."""
-        assert len(self.input) + len(self.output) <= 2 * self.policy.queue_limit
         done = ("exits", "sent", "failures", "duplicates")
-        held = len(self.input) + len(self.output) + (self.running is not None)
-        assert len(self._order) == len(self.input) + len(self.output)
+        held = self._held()
+        assert held <= self._capacity
+        assert len(self._queued) == len(self.input) + len(self.output)
         assert self.counters["arrived"] == held + sum(self.counters[name] for name in done)
 
     def state(self, now: float) -> DeviceState:
@@ -128,6 +129,11 @@ class Worker:
             self.counters["policies_refused"] += 1
         elif policy.version > self.policy.version:
             self.policy = policy
+            # What came before a lower limit stays until it is done.
+            self._capacity = max(2 * policy.queue_limit, self._held())
+
+    def _held(self) -> int:
+        return len(self.input) + len(self.output) + (self.running is not None)
 
     def _forget_silent(self, now: float) -> None:
         for name, neighbour in list(self.neighbours.items()):
@@ -157,25 +163,41 @@ class Worker:
 
     def _take(self, task: Task) -> list[Effect]:
         self.counters["arrived"] += 1
-        if not self._seen.add(task.key):
+        if not self._seen.add(task.key) or self._is_ahead(task):
             return self._ignore(task)
         if task.stage > self.stage_count:
             reason = f"stage {task.stage} of {self.stage_count} does not exist"
             return [DropInput(task), self._failure(task, reason)]
         queue = self.input if task.stage in self.stages else self.output
-        if len(queue) >= self.policy.queue_limit:
+        limit = self.policy.queue_limit
+        # Both: a task that changes queues here always has a place.
+        if len(queue) >= limit or self._held() >= 2 * limit:
             reason = f"queue of {self.identity.device} is full"
             return [DropInput(task), self._failure(task, reason, retry=True)]
         self._enqueue(queue, task)
         return []
 
+    def _is_ahead(self, task: Task) -> bool:
+        """Whether the same frame waits or runs here at this stage or a later one, in any attempt.
+
+        When frames are slow to answer their sources try again; running both attempts would make
+        everything slower still.
+        """
+        running = self.running
+        if running is not None and running.frame == task.frame and running.stage >= task.stage:
+            return True
+        stages = range(task.stage, self.stage_count + 1)
+        return any((task.sensor, task.frame_id, stage) in self._queued for stage in stages)
+
     def _ignore(self, duplicate: Task) -> list[Effect]:
+        """A second delivery, or another attempt at what waits here and will be done anyway."""
         self.counters["duplicates"] += 1
-        return [] if duplicate.key in self._order else [DropInput(duplicate)]
+        _, attempt = self._queued.get(duplicate.work, (0, 0))
+        return [] if attempt == duplicate.attempt else [DropInput(duplicate)]
 
     def _enqueue(self, queue: deque[Task] | OutputQueue, task: Task) -> None:
         self._serial += 1
-        self._order[task.key] = self._serial
+        self._queued[task.work] = (self._serial, task.attempt)
         queue.append(task)
 
     def _completed(self, event: events.StageCompleted) -> list[Effect]:
@@ -199,7 +221,7 @@ class Worker:
             self.counters["exits"] += 1
             outcome = self._outcome(task, label=event.label, score=event.score)
             return [DropInput(following), ReportOutcome(task.source, outcome)]
-        if not self._seen.add(following.key):
+        if not self._seen.add(following.key) or self._is_ahead(following):
             return self._ignore(following)
         self._enqueue(self.input if where is exits.Next.INPUT else self.output, following)
         return []
@@ -220,12 +242,12 @@ class Worker:
             waiting.append(self.input[0])
         if not waiting:
             return []
-        task = min(waiting, key=lambda task: self._order[task.key])
+        task = min(waiting, key=lambda task: self._queued[task.work])
         if self.input and task is self.input[0]:
             self.input.popleft()
         else:
             self.output.pop(task.stage)
-        del self._order[task.key]
+        del self._queued[task.work]
         self.running = task
         return [RunStage(task)]
 
@@ -238,7 +260,7 @@ class Worker:
                 if target is None:
                     break
                 task = self.output.pop(stage)
-                del self._order[task.key]
+                del self._queued[task.work]
                 target.unreported += 1
                 self.counters["sent"] += 1
                 effects.append(SendTask(target.state.device, replace(task, hops=task.hops + 1)))

@@ -53,8 +53,8 @@ class BrokerURL:
     @classmethod
     def parse(cls, text: str) -> "BrokerURL":
         """Read `mqtt://user:password@host:1883` (or `mqtts://`, port 8883)."""
-        parts = urlsplit(text if "//" in text else f"mqtt://{text}")
         try:
+            parts = urlsplit(text if "//" in text else f"mqtt://{text}")
             port = parts.port
         except ValueError as error:
             raise ConfigError(f"broker {text!r}: {error}; expected mqtt://user:password@host:1883") from error

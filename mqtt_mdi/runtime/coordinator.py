@@ -14,7 +14,7 @@ from mqtt_mdi.core.coordinator import Coordinator
 from mqtt_mdi.core.ledger import Tally
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.types import DeviceState, Result, Truth, Window
-from mqtt_mdi.errors import ProtocolError
+from mqtt_mdi.errors import ConfigError, ProtocolError
 from mqtt_mdi.runtime.client import BrokerURL, Connection, Message, Will
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.runtime.writer import Writer
@@ -191,8 +191,17 @@ class CoordinatorShell(Shell):
             case "policy/set":
                 self._hear_patch(message)
             case "coordinator/state":
-                if COORDINATOR_STATE.decode(message.payload).boot == self.boot and not message.retain:
-                    self._begin()
+                self._hear_coordinator(COORDINATOR_STATE.decode(message.payload), message)
+
+    def _hear_coordinator(self, state: CoordinatorState, message: Message) -> None:
+        """Our own state, or, after our connection was taken, that of a later start."""
+        if state.boot == self.boot and not message.retain:
+            self._begin()
+        elif message.epoch > 1 and state.boot > self.boot:
+            pipeline = self.topics.pipeline
+            self.fail(
+                ConfigError(f"another coordinator of pipeline {pipeline} was started: stop one of them")
+            )
 
     def _hear_patch(self, message: Message) -> None:
         if message.retain:

@@ -35,14 +35,17 @@ LoadStage = Callable[[bytes, StageSpec], Engine]
 
 @dataclass(frozen=True)
 class DeviceSettings:
-    """How a device is started. Without a bundle folder its stages come over MQTT."""
+    """How a device is started. Without a bundle folder its stages come over MQTT.
+
+    `emulate` is the speed of a slower device to pass for, in multiply-adds a second.
+    """
 
     broker: BrokerURL
     pipeline: str
     device: str
     stages: Stages
     bundle: Path | None = None
-    seed: int = 0
+    emulate: float | None = None
 
 
 class Device(Shell):
@@ -64,9 +67,9 @@ class Device(Shell):
         super().__init__(name, topics, connection)
         self.manifest: Manifest | None = None
         self.worker: Worker | None = None
-        self.runner = Runner(load, self._loaded, self._ran)
+        self.runner = Runner(load, self._loaded, self._ran, settings.emulate)
         self._policy: Policy | None = None
-        self._rng = Random(settings.seed or name)  # noqa: S311 -- choices between neighbours
+        self._rng = Random(name)  # noqa: S311 -- choices between neighbours
         self._inputs: dict[tuple[str, str, int, int], TaskInput] = {}
         self._ready: set[int] = set()
         self._wanted: frozenset[int] = frozenset()
@@ -178,13 +181,16 @@ class Device(Shell):
         elif state.device != device:
             raise ProtocolError(f"state of {state.device} on the topic of {device}")
         elif device == self.name:
-            self._hear_namesake(state, retained=message.retain)
+            self._hear_namesake(state, message.epoch)
         else:
             self.tell(events.NeighbourReported(state))
 
-    def _hear_namesake(self, state: DeviceState, *, retained: bool) -> None:
-        """A later start with our name: brokers that tell no reason would let both go on."""
-        if not retained and state.online and state.boot > self.identity.boot:
+    def _hear_namesake(self, state: DeviceState, epoch: int) -> None:
+        """A later start with our name took our connection: many brokers tell no reason.
+
+        At our first connection it is our own earlier start, whose clock may have been ahead.
+        """
+        if epoch > 1 and state.boot > self.identity.boot:
             self.fail(ConfigError(f"another process was started as {self.name}: give each its own --id"))
 
     def _obey(self, policy: Policy) -> None:

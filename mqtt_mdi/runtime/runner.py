@@ -25,9 +25,14 @@ Ran = Callable[[StageCompleted | StageFailed, TaskInput | None], None]
 
 
 class Runner:
-    """Runs one job at a time; `loaded` and `ran` are called in its own thread."""
+    """Runs one job at a time; `loaded` and `ran` are called in its own thread.
 
-    def __init__(self, load: Load, loaded: Loaded, ran: Ran) -> None:
+    `macs_per_second` makes it a slower device than it is: each stage then takes at least the time its
+    multiply-adds would take at that speed.
+    """
+
+    def __init__(self, load: Load, loaded: Loaded, ran: Ran, macs_per_second: float | None = None) -> None:
+        self._macs_per_second = macs_per_second
         self._load = load
         self._loaded = loaded
         self._ran = ran
@@ -84,6 +89,10 @@ class Runner:
         else:
             self._loaded(stage, None)
 
+    def _wait_out(self, spec: StageSpec, began: float) -> None:
+        if self._macs_per_second is not None:
+            time.sleep(max(0.0, began + spec.macs / self._macs_per_second - time.perf_counter()))
+
     def _run(self, task: Task, value: TaskInput) -> None:
         assert self._manifest is not None
         began = time.perf_counter()
@@ -93,6 +102,7 @@ class Runner:
                 value = decode_frame(value, self._manifest.input)
             # A sender may have the other byte order; another type is for the engine to refuse.
             output = engine.run(value.astype(value.dtype.newbyteorder("="), copy=False))
+            self._wait_out(self._manifest.stage(task.stage), began)
         except ProtocolError as error:
             self._ran(StageFailed(task, str(error)), None)
         except Exception as error:

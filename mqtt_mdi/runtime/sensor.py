@@ -114,7 +114,7 @@ class SensorShell(Shell):
         """Send what rate and window allow; stop when all is answered or nothing comes any more."""
         now = self.now()
         if not self.tally.sent and self.missing():
-            self._heard_at = now
+            self._heard_at = self._next_at = now
             return
         while self._may_send(now):
             self._send(now)
