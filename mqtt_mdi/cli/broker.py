@@ -8,7 +8,7 @@ from mqtt_mdi.cli.options import stop_on_signals
 from mqtt_mdi.runtime.broker import choose, running_broker
 
 
-@click.command()
+@click.command(short_help="Run a broker, for trying things out.")
 @click.option(
     "--kind",
     type=click.Choice(["auto", "mosquitto", "embedded"]),

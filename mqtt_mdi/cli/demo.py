@@ -102,9 +102,23 @@ def running_parts(
         yield [stack.enter_context(running(name, arguments, folder)) for name, arguments in parts.items()]
 
 
-@click.command()
-@click.option("--frames", type=click.IntRange(1), default=1000, show_default=True, envvar="MDI_FRAMES")
-@click.option("--devices", type=click.IntRange(1, 32), default=3, show_default=True, envvar="MDI_DEVICES")
+@click.command(short_help="Run the whole service on this machine.")
+@click.option(
+    "--frames",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    envvar="MDI_FRAMES",
+    help="Sample pictures to send.",
+)
+@click.option(
+    "--devices",
+    type=click.IntRange(1, 32),
+    default=3,
+    show_default=True,
+    envvar="MDI_DEVICES",
+    help="Processes that run stages.",
+)
 @click.option(
     "--broker",
     default="auto",
@@ -113,9 +127,15 @@ def running_parts(
     help="auto, mosquitto, embedded, or the URL of a broker that runs already.",
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, envvar="MDI_PORT", help="0 takes a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    envvar="MDI_PORT",
+    help="The broker's port; 0 takes a free one.",
 )
-@click.option("--pipeline", default="demo", show_default=True, envvar="MDI_PIPELINE")
+@click.option(
+    "--pipeline", default="demo", show_default=True, envvar="MDI_PIPELINE", help="The name in all topics."
+)
 @click.option(
     "--db",
     "database",

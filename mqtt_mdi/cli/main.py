@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Every option can also be set in the environment or in a file .env, as MDI_ and its name: "
+    epilog="Settings can also stand in the environment or in a file .env, as MDI_ and the option's name: "
     "MDI_BROKER=mqtt://user:password@host:1883. Exit codes: 0 done, 1 not all was well, 2 wrong use or "
     "configuration, 3 bad bytes from a peer, 4 bad bundle, 5 database trouble, 130 interrupted.",
 )

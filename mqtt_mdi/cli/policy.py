@@ -70,7 +70,7 @@ _TIMEOUT = click.option(
 )
 
 
-@click.group()
+@click.group(short_help="Show or change the policy of a running pipeline.")
 def policy() -> None:
     """Show or change the thresholds, placement and limits of a running pipeline."""
 

@@ -21,7 +21,7 @@ def default_id(role: str) -> str:
     return f"{role}-{host}"[:64]
 
 
-@click.command()
+@click.command(short_help="Publish the model and the policy, keep the results.")
 @broker_options
 @bundle_option("Folder of the model to publish; the shipped one by default.", SHIPPED_BUNDLE)
 @click.option(
@@ -78,7 +78,7 @@ def _device_options(default_stages: str) -> list[click.Option]:
     ]
 
 
-@click.command(params=_device_options("all"))
+@click.command(params=_device_options("all"), short_help="Run stages of the network.")
 @broker_options
 @click.option("--id", "name", envvar="MDI_ID", help="Name of this device.  [default: device-HOSTNAME]")
 @bundle_option("Folder of the model; without it the stages come from the coordinator over MQTT.")
@@ -106,7 +106,7 @@ def device(
     shell.serve()
 
 
-@click.command(params=_device_options("none"))
+@click.command(params=_device_options("none"), short_help="Admit frames and answer each once.")
 @broker_options
 @click.option("--id", "name", envvar="MDI_ID", help="Name of this source.  [default: source-HOSTNAME]")
 @bundle_option("Folder of the model; without it the stages come from the coordinator over MQTT.")
@@ -147,7 +147,7 @@ def source(
     shell.serve()
 
 
-@click.command()
+@click.command(short_help="Stream sample pictures and count the answers.")
 @broker_options
 @click.option("--id", "name", envvar="MDI_ID", help="Name of this sensor.  [default: sensor-HOSTNAME]")
 @bundle_option("Folder whose sample pictures are sent; the shipped one by default.", SHIPPED_BUNDLE)

@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, read_manifest
-from mqtt_mdi.bundle.trace import read_trace
+from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, Manifest, read_manifest
+from mqtt_mdi.bundle.trace import ExitTrace, read_trace
 from mqtt_mdi.cli.options import bundle_option
 from mqtt_mdi.core.coordinator import quantile
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.planning.reach import reach_shares
+from mqtt_mdi.simulation.bound import problem_of
 from mqtt_mdi.simulation.compute import network_of
 from mqtt_mdi.simulation.scenario import Scenario, read_scenario
 from mqtt_mdi.simulation.world import Report, World
@@ -27,7 +29,7 @@ def print_schema(context: click.Context, _option: click.Parameter, wanted: objec
         context.exit()
 
 
-@click.command()
+@click.command(short_help="Run a scenario on virtual time.")
 @click.argument("scenario", type=click.Path(dir_okay=False, path_type=Path))
 @bundle_option(
     "Folder of the model whose exit trace is replayed; the shipped one by default.", SHIPPED_BUNDLE
@@ -62,20 +64,33 @@ def simulate(scenario: Path, bundle: Path, seed: int | None, table: Path | None,
     chosen = read_scenario(scenario)
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
-    world = World(chosen, network_of(read_manifest(bundle), read_trace(bundle), chosen.seed))
+    manifest, trace = read_manifest(bundle), read_trace(bundle)
+    world = World(chosen, network_of(manifest, trace, chosen.seed))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(chosen.name, total=chosen.frames)
         report = world.run(lambda answers: progress.update(bar, completed=answers))
     if table is not None:
         write_csv(world, table)
-    print_report(report)
+    bound = rate_bound(world, manifest, trace)
+    print_report(report, bound)
     if as_json:
-        click.echo(json.dumps(figures(report)))
+        click.echo(json.dumps(figures(report, bound)))
 
 
-def figures(report: Report) -> dict[str, object]:
-    """A report in a few numbers."""
+def rate_bound(world: World, manifest: Manifest, trace: ExitTrace) -> float | None:
+    """Frames a second that no policy can beat without faults; None where scipy is not installed."""
+    try:
+        from mqtt_mdi.planning.fluid import fluid_bound  # noqa: PLC0415 -- scipy is an extra
+    except ModuleNotFoundError:
+        click.echo("no scipy, so no fluid bound to compare with: pip install 'mqtt-mdi[plan]'", err=True)
+        return None
+    reach = reach_shares(trace, world.policy.thresholds)
+    return fluid_bound(problem_of(world.scenario, manifest, reach)).rate
+
+
+def figures(report: Report, bound: float | None) -> dict[str, object]:
+    """A report in a few numbers; those of the bound only where it is known."""
     document = asdict(report)
     latencies = document.pop("latencies_ms")
     return {
@@ -84,6 +99,7 @@ def figures(report: Report) -> dict[str, object]:
         "accuracy": report.accuracy,
         "latency_p50_ms": quantile(latencies, 0.5),
         "latency_p95_ms": quantile(latencies, 0.95),
+        **({"fluid_bound": bound, "efficiency": report.throughput / bound} if bound else {}),
     }
 
 
@@ -98,9 +114,9 @@ def write_csv(world: World, path: Path) -> None:
         raise ConfigError(f"cannot write --csv {path}: {error.strerror}") from error
 
 
-def print_report(report: Report) -> None:
+def print_report(report: Report, bound: float | None) -> None:
     """A table for people."""
-    given = figures(report)
+    given = figures(report, bound)
     total = sum(report.exits) or 1
     table = Table(title=report.name, show_header=False)
     rows = {
@@ -111,6 +127,14 @@ def print_report(report: Report) -> None:
         "refused": str(report.refused),
         "still owed": str(report.owed),
         "throughput": f"{report.throughput:.1f} frames/s",
+        **(
+            {
+                "fluid bound": f"{bound:.1f} frames/s",
+                "efficiency": f"{100 * report.throughput / bound:.1f}% of the bound",
+            }
+            if bound
+            else {}
+        ),
         "accuracy": "-" if report.accuracy is None else f"{100 * report.accuracy:.2f}%",
         "left at exit": "  ".join(f"{k}: {100 * n / total:.0f}%" for k, n in enumerate(report.exits, 1)),
         "latency, median": f"{given['latency_p50_ms'] or 0:.1f} ms",

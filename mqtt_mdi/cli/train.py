@@ -12,7 +12,9 @@ from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.training.data import FASHION_MNIST_DEBIAN, fashion_mnist
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(
+    short_help="Train a network with early exits into a bundle.", context_settings={"show_default": True}
+)
 @click.option("--model", default="mobilenetv2", envvar="MDI_MODEL", help="Which network to train.")
 @click.option(
     "--data",

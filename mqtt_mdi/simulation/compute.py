@@ -30,8 +30,8 @@ class Network:
         return len(self.macs)
 
 
-def network_of(manifest: Manifest, trace: ExitTrace, seed: int) -> Network:
-    """Join a bundle's profile and trace; samples are shuffled by `seed`.
+def network_of(manifest: Manifest, trace: ExitTrace, seed: int | None) -> Network:
+    """Join a bundle's profile and trace; samples are shuffled by `seed`, or left in order without one.
 
     Raises ConfigError when the trace is of another network.
     """
@@ -40,7 +40,9 @@ def network_of(manifest: Manifest, trace: ExitTrace, seed: int) -> Network:
             f"the trace has {trace.exits} exits, bundle {manifest.name} has {manifest.stage_count}: "
             "they do not belong together"
         )
-    order = np.random.default_rng(seed).permutation(len(trace.truth))
+    order = np.arange(len(trace.truth))
+    if seed is not None:
+        np.random.default_rng(seed).shuffle(order)
     return Network(
         trace.score[order].tolist(),
         trace.label[order].tolist(),
