@@ -108,6 +108,8 @@ def decode_npy(data: bytes) -> NDArray[np.generic]:
     stream = io.BytesIO(data)
     try:
         version = npy.read_magic(stream)
+        if version not in {(1, 0), (2, 0), (3, 0)}:
+            raise ValueError(f"version {version} is not known")  # noqa: TRY301 -- said with the others below
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(stream)
     except Exception as error:  # numpy has Python parse the header, and that raises all sorts

@@ -16,13 +16,13 @@ MAX_DEPTH = 8
 # RFC 8746, section 2.1: a tag number names the type of the elements; section 3.1.1: 40 adds the shape.
 _ROW_MAJOR = 40
 # Tag 68 is what a browser's picture is: bytes that clamp when written, plain ones to a reader.
-_DTYPES = {
+DTYPES = {
     68: "|u1",
     64: "|u1", 65: ">u2", 66: ">u4", 67: ">u8", 69: "<u2", 70: "<u4", 71: "<u8",
     72: "|i1", 73: ">i2", 74: ">i4", 75: ">i8", 77: "<i2", 78: "<i4", 79: "<i8",
     80: ">f2", 81: ">f4", 82: ">f8", 84: "<f2", 85: "<f4", 86: "<f8",
 }  # fmt: skip
-_TAGS = {np.dtype(dtype): tag for tag, dtype in _DTYPES.items()}
+_TAGS = {np.dtype(dtype): tag for tag, dtype in DTYPES.items()}
 
 # The tags that cbor2 would turn into dates, regular expressions, huge integers, shared references, mail.
 _FOREIGN_TAGS = (
@@ -50,9 +50,9 @@ def unpack_tensor(value: object) -> NDArray[Any]:
         if not isinstance(value.value, list | tuple) or len(value.value) != 2:  # noqa: PLR2004 -- shape and elements
             raise ProtocolError("a multi-dimensional array (tag 40) holds two items: shape and elements")
         shape, value = value.value
-    if not isinstance(value, cbor2.CBORTag) or value.tag not in _DTYPES:
+    if not isinstance(value, cbor2.CBORTag) or value.tag not in DTYPES:
         raise ProtocolError("the elements are no typed array that RFC 8746 names")
-    dtype = np.dtype(_DTYPES[value.tag])
+    dtype = np.dtype(DTYPES[value.tag])
     if not isinstance(value.value, bytes) or len(value.value) % dtype.itemsize:
         raise ProtocolError(f"a typed array of {dtype} needs a byte string of a multiple of {dtype.itemsize}")
     flat: NDArray[Any] = np.frombuffer(value.value, dtype)

@@ -97,11 +97,12 @@ class Topics:
                 found = Topic("/".join(parts))
             case _:
                 raise ProtocolError(f"topic {topic[:200]!r} is none of the protocol's")
-        if found.name and not _IDENTIFIER.fullmatch(found.name):
+        if found.kind in _NAMED and not _IDENTIFIER.fullmatch(found.name):
             raise ProtocolError(
                 f"name {found.name[:80]!r} in {topic[:200]!r} is no identifier ({IDENTIFIER})"
             )
         return found
 
 
+_NAMED = {"stage", "devices", "frames", "exits", "results", "truth", "deadletter"}
 _SINGLE = {"policy", "policy/set", "policy/result", "model/manifest", "metrics", "coordinator/state"}

@@ -1,0 +1,125 @@
+"""The linear programme of the fluid bound for a given placement, as sparse matrices for HiGHS.
+
+Its columns are rates: frames taken in at each source, then the work (N, K) of each device and stage, then
+the flows (E, K) of each link and stage. All are shares of `scale`, a rate that the devices could do
+together, so that the solver's absolute tolerances mean the same for every problem.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.planning.problem import Problem
+
+TOLERANCE = 1e-7
+"""HiGHS's own. Shares of the scale below it are nothing."""
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Frames a second, and the rates of work (N, K) and of flows (E, K) behind them."""
+
+    rate: float
+    work: Floats
+    flows: Floats
+
+
+class Programme:
+    """The constraints of a problem: `balance @ columns = 0` and `loads @ columns <= 1`.
+
+    A mask (N, K) says which device may run which stage.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        names = {device.name: index for index, device in enumerate(problem.devices)}
+        self.seconds = np.array([device.seconds for device in problem.devices])
+        self.reach = np.array(problem.reach)
+        self.scale = float((1 / (self.seconds @ self.reach)).sum())
+        self._bytes = np.array(problem.input_bytes, float)
+        self._keep_raw = problem.source_runs_stage_1
+        self._count = (len(problem.sources), self.seconds.size, len(problem.links) * problem.stage_count)
+        self.work = slice(self._count[0], self._count[0] + self._count[1])
+        self.flows = slice(self.work.stop, sum(self._count))
+        self.balance = self._balance(
+            [names[source] for source in problem.sources],
+            [names[a] for a, _ in problem.links],
+            [names[b] for _, b in problem.links],
+        )
+        self.loads = self._loads(np.array(list(problem.links.values()), float), problem.broker)
+
+    def fastest(self, allowed: Mask) -> Solution:
+        """The highest rate with the stages of a mask."""
+        return self._solve(self.rate_cost(), allowed)
+
+    def thriftiest(self, allowed: Mask, rate: float) -> Solution:
+        """Of the ways to reach a rate, the one with the fewest bytes on links; it has no cycles."""
+        cost = np.zeros(self.flows.stop)
+        # One byte on top makes a hop cost something even where inputs have no size.
+        cost[self.flows] = np.resize(1 + self._bytes, self._count[2]) / (1 + self._bytes.max())
+        floor = rate / self.scale * (1 - TOLERANCE)
+        return self._solve(cost, allowed, LinearConstraint(-self.rate_cost()[None], floor, np.inf))
+
+    def rate_cost(self) -> Floats:
+        """The objective, to be minimised: minus what the sources take in."""
+        cost = np.zeros(self.flows.stop)
+        cost[: self.work.start] = -1
+        return cost
+
+    def highest(self, allowed: Mask) -> Floats:
+        """Upper limits of the columns: no work outside the mask, no raw frames sent that must stay."""
+        highest = np.full(self.flows.stop, np.inf)
+        highest[self.work][~allowed.ravel()] = 0
+        if self._keep_raw:
+            highest[self.flows][:: len(self.reach)] = 0
+        return highest
+
+    def _solve(self, cost: Floats, allowed: Mask, *more: LinearConstraint) -> Solution:
+        rows = [LinearConstraint(self.balance, 0, 0), LinearConstraint(self.loads, -np.inf, 1), *more]
+        found = milp(cost, bounds=Bounds(0, self.highest(allowed)), constraints=rows)
+        if found.x is None:
+            raise ConfigError(f"the bound of this system cannot be computed: {found.message}")
+        rates = found.x * self.scale
+        shape = (-1, len(self.reach))
+        return Solution(
+            float(rates[: self.work.start].sum()),
+            rates[self.work].reshape(shape),
+            rates[self.flows].reshape(shape),
+        )
+
+    def _balance(self, sources: list[int], tails: list[int], heads: list[int]) -> sparse.csr_array:
+        """By device and stage: done + sent on = taken in + received + going on from the stage before."""
+        devices, stages = self.seconds.shape
+        each = np.arange(len(tails))
+        taken = sparse.lil_array((devices * stages, len(sources)))
+        taken[[n * stages for n in sources], range(len(sources))] = -1
+        before = self.reach[:-1]
+        onward = np.divide(self.reach[1:], before, out=np.zeros(stages - 1), where=before > 0)
+        done = sparse.eye_array(stages) - sparse.diags_array(onward, offsets=-1, shape=(stages, stages))
+        ends = (np.array([*tails, *heads], int), np.concatenate([each, each]))
+        signs = np.repeat([1.0, -1.0], len(tails))
+        sent = sparse.coo_array((signs, ends), shape=(devices, len(tails)))
+        blocks = [taken, sparse.kron(sparse.eye_array(devices), done), sparse.kron(sent, np.eye(stages))]
+        return sparse.hstack([block for block in blocks if block.shape[1]], format="csr")
+
+    def _loads(self, links: Floats, broker: float | None) -> sparse.csr_array:
+        """Seconds of each device in a second, share of each link's bytes, share of the broker's."""
+        devices, stages = self.seconds.shape
+        starts = np.arange(devices + 1) * stages
+        seconds = sparse.csr_array((self.seconds.ravel(), np.arange(self.seconds.size), starts))
+        sizes = sparse.csr_array(self._bytes[None])
+        loads = [seconds]
+        if len(links):
+            carried = [sparse.kron(sparse.diags_array(1 / links), sizes)]
+            if broker is not None:
+                carried.append(sparse.kron(np.full((1, len(links)), 1 / broker), sizes))
+            loads.append(sparse.vstack(carried))
+        matrix = sparse.block_diag(loads)
+        nothing = sparse.csr_array((matrix.shape[0], self._count[0]))
+        return sparse.hstack([nothing, self.scale * matrix], format="csr")

@@ -1,0 +1,140 @@
+from contextlib import suppress
+
+import cbor2
+import numpy as np
+import pytest
+from cbor2 import CBORTag
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from mangling import mangled
+
+from mqtt_mdi.core.types import Task
+from mqtt_mdi.errors import ProtocolError
+from mqtt_mdi.wire.frames import CONTENT_TYPES, PNG, Frame
+from mqtt_mdi.wire.tasks import MAX_BATCH, TaskInput, decode_tasks, encode_tasks, input_size
+
+NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
+ACTIVATIONS = hnp.arrays(
+    np.dtype("<f4"),
+    hnp.array_shapes(min_dims=4, max_dims=4, min_side=1, max_side=4),
+    elements=st.floats(width=32),
+)
+FRAMES = st.builds(Frame, st.sampled_from(CONTENT_TYPES), st.binary(max_size=64))
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[int, list[tuple[Task, TaskInput]]]:
+    stage = draw(st.integers(1, 64))
+    batch = []
+    for value in draw(st.lists(ACTIVATIONS | FRAMES if stage == 1 else ACTIVATIONS, min_size=1, max_size=5)):
+        task = Task(
+            draw(NAMES),
+            draw(st.from_regex(r"[A-Za-z0-9_.:-]{1,128}", fullmatch=True)),
+            draw(NAMES),
+            stage,
+            attempt=draw(st.integers(1, 100)),
+            hops=draw(st.integers(0, 1000)),
+            admitted_at=draw(st.floats(allow_nan=False, allow_infinity=False)),
+            size=input_size(value),
+        )
+        batch.append((task, value))
+    return stage, batch
+
+
+def same(one: TaskInput, other: TaskInput) -> bool:
+    return one == other if isinstance(one, Frame) else np.array_equal(one, other, equal_nan=True)
+
+
+@settings(deadline=None, max_examples=50)
+@given(batches())
+def test_a_batch_comes_back_as_it_was(drawn: tuple[int, list[tuple[Task, TaskInput]]]) -> None:
+    stage, batch = drawn
+    back = decode_tasks(encode_tasks(batch), stage)
+    assert [task for task, _ in back] == [task for task, _ in batch]
+    assert all(same(one, other) for (_, one), (_, other) in zip(back, batch, strict=True))
+
+
+TASK = {"sensor": "cam1", "frame_id": "a:1", "source": "s1", "stage": 2}
+ARRAY = CBORTag(40, [[1, 1, 1, 2], CBORTag(85, bytes(8))])
+
+
+def batch_of(**changes: object) -> bytes:
+    fields = {**TASK, "input": ARRAY, **changes}
+    return cbor2.dumps({"tasks": [{name: value for name, value in fields.items() if value is not None}]})
+
+
+def test_a_peer_may_leave_out_what_has_a_default_and_add_what_we_do_not_know() -> None:
+    [(task, value)] = decode_tasks(batch_of(colour="red"), 2)
+    assert task == Task("cam1", "a:1", "s1", 2, size=8)
+    assert value.shape == (1, 1, 1, 2)
+
+
+def test_the_size_is_measured_and_not_believed() -> None:
+    [(task, _)] = decode_tasks(batch_of(size=10**12), 2)
+    assert task.size == 8
+
+
+REFUSED = {
+    "no sensor": batch_of(sensor=None),
+    "a sensor with a slash": batch_of(sensor="a/b"),
+    "a sensor with a line end": batch_of(sensor="a\n"),
+    "a frame id with a space": batch_of(frame_id="a b"),
+    "a long frame id": batch_of(frame_id="a" * 129),
+    "no source": batch_of(source=None),
+    "another stage": batch_of(stage=3),
+    "stage 0": batch_of(stage=0),
+    "stage 65": batch_of(stage=65),
+    "a stage in text": batch_of(stage="two"),
+    "attempt 0": batch_of(attempt=0),
+    "negative hops": batch_of(hops=-1),
+    "NaN for a time": batch_of(admitted_at=float("nan")),
+    "infinite time": batch_of(admitted_at=float("inf")),
+    "no input": batch_of(input=None),
+    "bytes for an input": batch_of(input=b"abc"),
+    "a frame after stage 1": batch_of(input={"type": PNG, "data": b"abc"}),
+    "no map": cbor2.dumps([]),
+    "no tasks": cbor2.dumps({}),
+    "tasks as a map": cbor2.dumps({"tasks": {}}),
+    "an empty batch": cbor2.dumps({"tasks": []}),
+    "a task that is none": cbor2.dumps({"tasks": [1]}),
+    "too many": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}] * (MAX_BATCH + 1)}),
+    "one bad among good": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}, {**TASK, "input": 0}]}),
+    "an integer of 10,000 digits": batch_of(attempt=10**10_000),
+    "a date for a name": batch_of(sensor=CBORTag(1, 0)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_batch_with_a_fault_is_refused_whole(name: str) -> None:
+    with pytest.raises(ProtocolError):
+        decode_tasks(REFUSED[name], 2)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"type": "text/plain", "data": b"a"},
+        {"type": PNG},
+        {"type": PNG, "data": "a"},
+        {"type": [], "data": b"a"},
+    ],
+)
+def test_a_frame_needs_its_type_and_its_bytes(value: object) -> None:
+    with pytest.raises(ProtocolError):
+        decode_tasks(batch_of(stage=1, input=value), 1)
+
+
+SEEDS = [
+    encode_tasks([(Task("cam1", "a:1", "s1", 1), Frame(PNG, b"abc"))]),
+    encode_tasks(
+        [(Task("cam1", str(n), "s1", 1, 2, 1, 0.5), np.zeros((1, 2, 2, 1), "<f4")) for n in range(2)]
+    ),
+]
+
+
+@settings(deadline=None, max_examples=250)
+@given(mangled(SEEDS))
+def test_any_bytes_give_tasks_or_a_protocol_error(data: bytes) -> None:
+    with suppress(ProtocolError):
+        assert all(task.stage == 1 for task, _ in decode_tasks(data, 1))
