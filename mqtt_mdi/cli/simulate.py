@@ -11,11 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, Manifest, read_manifest
-from mqtt_mdi.bundle.trace import ExitTrace, read_trace
+from mqtt_mdi.bundle.trace import read_trace
 from mqtt_mdi.cli.options import bundle_option
 from mqtt_mdi.core.coordinator import quantile
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.planning.reach import reach_shares
+from mqtt_mdi.planning.reach import reach_of_exits
 from mqtt_mdi.simulation.bound import problem_of
 from mqtt_mdi.simulation.compute import network_of
 from mqtt_mdi.simulation.scenario import Scenario, read_scenario
@@ -64,29 +64,33 @@ def simulate(scenario: Path, bundle: Path, seed: int | None, table: Path | None,
     chosen = read_scenario(scenario)
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
-    manifest, trace = read_manifest(bundle), read_trace(bundle)
-    world = World(chosen, network_of(manifest, trace, chosen.seed))
+    manifest = read_manifest(bundle)
+    world = World(chosen, network_of(manifest, read_trace(bundle), chosen.seed))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(chosen.name, total=chosen.frames)
         report = world.run(lambda answers: progress.update(bar, completed=answers))
     if table is not None:
         write_csv(world, table)
-    bound = rate_bound(world, manifest, trace)
+    bound = rate_bound(chosen, manifest, report)
     print_report(report, bound)
     if as_json:
         click.echo(json.dumps(figures(report, bound)))
 
 
-def rate_bound(world: World, manifest: Manifest, trace: ExitTrace) -> float | None:
-    """Frames a second that no policy can beat without faults; None where scipy is not installed."""
+def rate_bound(scenario: Scenario, manifest: Manifest, report: Report) -> float | None:
+    """Frames a second that no policy could beat, without faults and with frames leaving where they left.
+
+    None where scipy is not installed or nothing was answered.
+    """
     try:
         from mqtt_mdi.planning.fluid import fluid_bound  # noqa: PLC0415 -- scipy is an extra
     except ModuleNotFoundError:
         click.echo("no scipy, so no fluid bound to compare with: pip install 'mqtt-mdi[plan]'", err=True)
         return None
-    reach = reach_shares(trace, world.policy.thresholds)
-    return fluid_bound(problem_of(world.scenario, manifest, reach)).rate
+    if not report.answered:
+        return None
+    return fluid_bound(problem_of(scenario, manifest, reach_of_exits(report.exits))).rate
 
 
 def figures(report: Report, bound: float | None) -> dict[str, object]:

@@ -36,6 +36,9 @@ class Bound:
 def fluid_bound(problem: Problem, search: Search = QUICKLY) -> Bound:
     """Solve the fluid bound; where a device's `stages` are None, place them under its memory.
 
+    About half a second for 20 devices and 8 stages; where few links join many devices with little memory,
+    the search takes all its time and `limit` says how much better another placement could be.
+
     Raises:
         ConfigError: No frame can be processed; names the stage, the path or the bytes that lack. Or no
             placement was found within the time of `search`.

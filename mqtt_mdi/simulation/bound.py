@@ -10,7 +10,7 @@ from mqtt_mdi.simulation.world import FRAME_BYTES
 def problem_of(scenario: Scenario, manifest: Manifest, reach: tuple[float, ...]) -> Problem:
     """The problem whose bound no policy beats in a scenario.
 
-    `reach` is the share of frames that reach each stage, as `reach_shares` counts it. Raw frames may be
+    `reach` is the share of frames that reach each stage (`mqtt_mdi.planning.reach`). Raw frames may be
     shipped, and the sources may share the frames out between them as suits best.
 
     Raises ConfigError when `reach` or the scenario's stages do not fit the bundle.

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mqtt_mdi.core.types import Identifier, StageIndex
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.planning.problem import reached
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -97,7 +98,7 @@ class Scenario(_Part):
         named = [*(fault.device for fault in self.faults), *(n for link in self.links for n in link.between)]
         if strange := sorted(set(named) - set(names)):
             raise ValueError(f"no device is called {', '.join(strange)}")
-        if missing := set(names) - reached(names[0], self.edges()):
+        if missing := set(names) - reached(names[:1], self.edges()):
             raise ValueError(f"the topology is disconnected: no path from {names[0]} to {sorted(missing)}")
         return self
 
@@ -116,20 +117,6 @@ class Scenario(_Part):
             a, b = spec.between
             found[a, b] = found[b, a] = link
         return found
-
-
-def reached(start: str, edges: Iterable[tuple[str, str]]) -> set[str]:
-    """Every device that a path leads to from `start`."""
-    following: dict[str, list[str]] = {}
-    for a, b in edges:
-        following.setdefault(a, []).append(b)
-    seen, waiting = {start}, [start]
-    while waiting:
-        for device in following.get(waiting.pop(), ()):
-            if device not in seen:
-                seen.add(device)
-                waiting.append(device)
-    return seen
 
 
 def read_scenario(path: Path) -> Scenario:

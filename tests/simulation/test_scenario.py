@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.simulation.scenario import Scenario, reached, read_scenario
+from mqtt_mdi.simulation.scenario import Scenario, read_scenario
 
 EXAMPLES = Path(__file__).parents[2] / "benchmarks" / "scenarios"
 GOOD = {
@@ -75,7 +75,3 @@ def test_a_link_overrides_the_default() -> None:
     for pair in (("a", "b"), ("b", "a")):
         assert scenario.edges()[pair].latency_ms == 7
         assert scenario.edges()[pair].bandwidth_mbit == 1
-
-
-def test_reached_follows_every_path() -> None:
-    assert reached("a", [("a", "b"), ("b", "c"), ("d", "a")]) == {"a", "b", "c"}
