@@ -26,6 +26,9 @@ from mqtt_mdi.wire.topics import Topic, Topics, identifier
 log = logging.getLogger(__name__)
 
 DRAIN_S = 2.0
+UNDERWAY_S = 0.2
+"""How long a device that leaves waits for tasks sent before its neighbours knew."""
+
 BATCH_BYTES = 2**20
 
 Role = Literal["device", "source"]
@@ -308,12 +311,13 @@ class Device(Shell):
     def _drain(self) -> None:
         """Hold no stage any more, so that what is queued goes to those who do."""
         self.tell(events.StagesReady(frozenset()))
-        deadline = self.now() + DRAIN_S
-        while self.connection.connected and self.now() < deadline:
+        began = self.now()
+        while self.connection.connected and self.now() < began + DRAIN_S:
             self.tell(events.Started())
             self.turn()
             worker = self.worker
-            if worker is None or not (worker.input or len(worker.output) or worker.running):
+            idle = worker is None or not (worker.input or len(worker.output) or worker.running)
+            if idle and self.now() >= began + UNDERWAY_S:
                 break
 
     def _say_goodbye(self) -> None:

@@ -1,4 +1,7 @@
-"""The second thread of a device: it loads stages and runs them, and answers with events."""
+"""The second thread of a device: it loads stages and runs them, and answers with events.
+
+A stage that takes no longer than changing threads does is run in the caller's thread instead.
+"""
 
 import logging
 import threading
@@ -16,6 +19,9 @@ from mqtt_mdi.wire.tasks import TaskInput
 
 log = logging.getLogger(__name__)
 
+SHORT_S = 0.001
+"""A stage that last took less than this may run between two looks at the network."""
+
 Load = Callable[[bytes, StageSpec], Engine]
 Loaded = Callable[[int, str | None], None]
 """Told the stage, and why it could not be loaded or None."""
@@ -25,7 +31,7 @@ Ran = Callable[[StageCompleted | StageFailed, TaskInput | None], None]
 
 
 class Runner:
-    """Runs one job at a time; `loaded` and `ran` are called in its own thread.
+    """Runs one job at a time; `loaded` is called in its own thread, `ran` in that or the caller's.
 
     `macs_per_second` makes it a slower device than it is: each stage then takes at least the time its
     multiply-adds would take at that speed.
@@ -38,7 +44,11 @@ class Runner:
         self._ran = ran
         self._engines: dict[int, Engine] = {}
         self._manifest: Manifest | None = None
+        self._seconds: dict[int, float] = {}
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # Each is written by one thread alone; equal, they say that the second thread is idle.
+        self._given = 0
+        self._finished = 0
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -52,27 +62,36 @@ class Runner:
 
     def use(self, manifest: Manifest) -> None:
         """Forget the stages of another bundle."""
-        self._jobs.put(lambda: self._use(manifest))
+        self._give(lambda: self._use(manifest))
 
     def load(self, stage: int, graph: bytes) -> None:
         """Make a stage ready to run."""
-        self._jobs.put(lambda: self._load_stage(stage, graph))
+        self._give(lambda: self._load_stage(stage, graph))
 
     def unload(self, stage: int) -> None:
         """Give a stage's memory back."""
-        self._jobs.put(lambda: self._drop(stage))
+        self._give(lambda: self._drop(stage))
 
     def run(self, task: Task, value: TaskInput) -> None:
-        """Run a task's stage on its input."""
-        self._jobs.put(lambda: self._run(task, value))
+        """Run a task's stage on its input: at once if it is known to be short, else in the second thread."""
+        if self._given == self._finished and self._seconds.get(task.stage, SHORT_S) < SHORT_S:
+            self._run(task, value)
+        else:
+            self._give(lambda: self._run(task, value))
+
+    def _give(self, job: Callable[[], None]) -> None:
+        self._given += 1
+        self._jobs.put(job)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            self._finished += 1
 
     def _use(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._engines.clear()
+        self._seconds.clear()
 
     def _drop(self, stage: int) -> None:
         self._engines.pop(stage, None)
@@ -111,6 +130,6 @@ class Runner:
             self._ran(StageFailed(task, f"stage {task.stage}: {error!r}", retry=True), None)
         else:
             size = 0 if output.activation is None else output.activation.nbytes
-            seconds = time.perf_counter() - began
+            seconds = self._seconds[task.stage] = time.perf_counter() - began
             done = StageCompleted(task, int(output.labels[0]), float(output.scores[0]), seconds, size)
             self._ran(done, output.activation)

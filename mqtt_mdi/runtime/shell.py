@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -15,6 +16,8 @@ from mqtt_mdi.wire.topics import Topic, Topics
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 1.0
+CALLS_A_TURN = 16
+"""What was called for in a turn goes out together; more would keep the network waiting."""
 
 
 def new_boot() -> str:
@@ -36,6 +39,7 @@ class Shell:
         self._timers: list[tuple[float, int, str]] = []
         self._due: dict[str, tuple[float, int, Callable[[str], None]]] = {}
         self._serial = 0
+        self._thread = 0
         connection.on_connected = self.connected
 
     def connected(self) -> None:
@@ -54,7 +58,8 @@ class Shell:
     def call(self, function: Callable[[], None]) -> None:
         """Have the loop's thread call `function`; from any thread."""
         self._calls.put(function)
-        self.connection.wake()
+        if threading.get_ident() != self._thread:
+            self.connection.wake()
 
     def stop(self) -> None:
         """End `run` after this turn; from any thread or a signal handler."""
@@ -80,6 +85,7 @@ class Shell:
 
     def turn(self) -> None:
         """Wait for news, take in all there is, send what came of it."""
+        self._thread = threading.get_ident()
         wait = LONGEST_WAIT_S
         if not self._calls.empty():
             wait = 0.0
@@ -111,11 +117,12 @@ class Shell:
             self.dead_letter(message.topic, message.payload, f"internal error: {error!r}")
 
     def _run_calls(self) -> None:
-        try:
-            while True:
-                self._calls.get_nowait()()
-        except Empty:
-            pass
+        for _ in range(CALLS_A_TURN):
+            try:
+                function = self._calls.get_nowait()
+            except Empty:
+                return
+            function()
 
     def _fire_timers(self) -> None:
         now = self.now()

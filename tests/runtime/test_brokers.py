@@ -1,0 +1,68 @@
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+from live import Broker, Client
+from paho.mqtt import client as paho
+
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.runtime import broker as brokers
+from mqtt_mdi.runtime.broker import choose, free_ports, running_broker
+
+SHIPPED_CONFIG = Path(__file__).parents[2] / "broker" / "mosquitto.conf"
+
+
+def test_auto_takes_mosquitto_where_there_is_one(mosquitto: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mosquitto.kind == choose("auto") == choose("mosquitto") == "mosquitto"
+    assert choose("embedded") == "embedded"
+    monkeypatch.setenv("PATH", os.devnull)
+    assert choose("auto") == "embedded"
+    with pytest.raises(ConfigError, match="no mosquitto on PATH: install it, or use the embedded broker"):
+        choose("mosquitto")
+
+
+def test_both_versions_of_the_protocol(broker: Broker) -> None:
+    with Client(broker, "both") as new, Client(broker, "both", version=paho.MQTTv311) as old:
+        new.publish("both", b"from new")
+        old.publish("both", b"from old")
+        for client in (new, old):
+            assert {heard.payload for heard in client.wait_on("both", 2)} == {b"from new", b"from old"}
+
+
+def test_large_payloads_pass(broker: Broker) -> None:
+    payload = os.urandom(8 * 2**20)
+    with Client(broker, "large") as client:
+        client.publish("large", payload)
+        assert client.wait_for(lambda heard: heard.topic == "large").payload == payload
+
+
+def test_a_port_in_use_is_named(broker: Broker) -> None:
+    expected = f"cannot listen on 127.0.0.1:{broker.url.port}: .* choose another --port"
+    with pytest.raises(ConfigError, match=expected), running_broker(broker.kind, broker.url.port):
+        pass
+
+
+def test_the_second_port_of_the_embedded_broker_counts(embedded: Broker) -> None:
+    first = free_ports("127.0.0.1", 2)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", first + 1))
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{first + 1}"), running_broker(embedded.kind, first):
+            pass
+
+
+def test_its_port_is_free_again_after_it(broker: Broker) -> None:
+    port = free_ports("127.0.0.1", 2)
+    for _ in range(2):
+        with running_broker(broker.kind, port) as url, Client(Broker(broker.kind, url)):
+            assert url.port == port
+
+
+def test_both_configurations_of_mosquitto_turn_nagle_off() -> None:
+    for config in (brokers._MOSQUITTO, SHIPPED_CONFIG.read_text()):
+        assert re.search(r"^set_tcp_nodelay true$", config, re.MULTILINE)
+        assert re.search(r"^max_inflight_messages 1000$", config, re.MULTILINE)
+        queued = re.search(r"^max_queued_messages (\d+)$", config, re.MULTILINE)
+        assert queued
+        assert int(queued[1]) >= 100_000
