@@ -5,7 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
-TABLES := hop memory start pipeline
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -34,7 +33,7 @@ schemas: $(VENV)/.ready-demo  ## write schemas/ anew after a change of mqtt_mdi/
 	@$(BIN)/python -m mqtt_mdi.wire.schemas schemas
 
 bench: $(VENV)/.ready-demo  ## print the tables of benchmarks/
-	@for table in $(TABLES); do $(BIN)/python benchmarks/$$table.py || exit 1; done
+	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 clean:  ## remove what builds and tests left; .venv stays
 	@rm -rf build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

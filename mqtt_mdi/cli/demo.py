@@ -177,7 +177,8 @@ def demo(
         )
         parts = stack.enter_context(running_parts(url, pipeline, bundle, database, devices))
         if serve:
-            _serve(url, pipeline, parts, database)
+            embedded = broker in PRIVATE and choose(broker) == "embedded"
+            _serve(url, pipeline, parts, database, embedded=embedded)
             return
         settings = SensorSettings(url, pipeline, "cam1", frames)
 
@@ -195,7 +196,7 @@ def demo(
         sys.exit(1)
 
 
-def _serve(url: BrokerURL, pipeline: str, parts: list[Part], database: Path) -> None:
+def _serve(url: BrokerURL, pipeline: str, parts: list[Part], database: Path, *, embedded: bool) -> None:
     stopped = threading.Event()
     watcher = SensorShell(
         SensorSettings(url, pipeline, "watcher", 0), [encode_png(np.zeros((1, 1), np.uint8))]
@@ -208,7 +209,8 @@ def _serve(url: BrokerURL, pipeline: str, parts: list[Part], database: Path) -> 
     wait_until_ready(watcher, READY_S, waiting)
     watcher.connection.close()
     stop_on_signals(stopped.set)
-    where = f"-h {url.host} -p {url.port}"
+    # Mosquitto's clients speak MQTT 3.1.1 unless told otherwise; the embedded broker takes that elsewhere.
+    where = f"-h {url.host} -p {url.port + 1 if embedded else url.port}"
     click.echo(f"pipeline {pipeline} is up on {url}, database {database}; stop it with Ctrl-C")
     click.echo("Send a picture, and hear the answer:")
     click.echo(f"  mosquitto_sub {where} -t 'mdi/v1/{pipeline}/results/cam1' &")

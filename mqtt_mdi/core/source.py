@@ -184,7 +184,7 @@ class Source:
         if outcome.attempt < lease.attempt:
             return []
         if outcome.retry and lease.attempt < self.policy.max_attempts:
-            self._schedule(outcome.frame, now + RETRY_DELAY_S * 2**lease.attempt)
+            self._schedule(outcome.frame, now + RETRY_DELAY_S * 2 ** min(lease.attempt, 6))
             return []
         return self._answer(outcome.frame, outcome, now)
 

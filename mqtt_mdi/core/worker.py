@@ -56,6 +56,7 @@ class Worker:
         self._queued: dict[tuple[str, str, int], tuple[int, int]] = {}
         self._serial = 0
         self._capacity = 2 * policy.queue_limit
+        self._moved = 0
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one fact; return orders."""
@@ -66,6 +67,7 @@ class Worker:
                 effects.extend(self._report(now))
             case events.TimerFired(key) if key == REPORT:
                 self._forget_silent(now)
+                effects.extend(self._shed())
                 effects.extend(self._report(now))
             case events.PolicyChanged(policy):
                 self._obey(policy)
@@ -139,6 +141,21 @@ class Worker:
         for name, neighbour in list(self.neighbours.items()):
             if now - neighbour.seen_at > self.policy.silence_s:
                 del self.neighbours[name]
+
+    def _shed(self) -> list[Effect]:
+        """Give one task back to its source when a full O_n has stood still since the last report.
+
+        Two workers that each wait for room at the other would otherwise wait for ever.
+        """
+        before, self._moved = self._moved, self.counters["completed"] + self.counters["sent"]
+        stands = self.running is None and self._moved == before
+        if not stands or len(self.output) < self.policy.queue_limit:
+            return []
+        heads = [self.output.head(stage) for stage in self.output.stages()]
+        task = min(heads, key=lambda task: self._queued[task.work])
+        self.output.pop(task.stage)
+        del self._queued[task.work]
+        return [DropInput(task), self._failure(task, f"nobody took stage {task.stage}", retry=True)]
 
     def _hear(self, state: DeviceState, now: float) -> None:
         if not state.online:

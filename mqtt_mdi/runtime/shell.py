@@ -5,6 +5,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 from queue import Empty, SimpleQueue
 
@@ -122,7 +123,7 @@ class Shell:
                 function = self._calls.get_nowait()
             except Empty:
                 return
-            function()
+            _outlive(function)
 
     def _fire_timers(self) -> None:
         now = self.now()
@@ -131,4 +132,12 @@ class Shell:
             due = self._due.get(key)
             if due is not None and due[1] == serial:
                 del self._due[key]
-                due[2](key)
+                _outlive(partial(due[2], key))
+
+
+def _outlive(function: Callable[[], None]) -> None:
+    """Call a function of ours whose fault must not take the process and its frames along."""
+    try:
+        function()
+    except Exception:
+        log.exception("a fault of mqtt-mdi itself, please report it")

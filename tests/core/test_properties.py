@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from world import SOURCE, Message, Node, World
 
 from mqtt_mdi.core import events
-from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.policy import Admission, Policy
 from mqtt_mdi.core.types import FrameKey, Task
 
 STAGES = 3
@@ -24,6 +24,13 @@ policies = st.builds(
     output_threshold=st.integers(0, 3),
     queue_limit=st.integers(1, 4),
     window=st.integers(1, 8),
+    admission=st.builds(
+        Admission,
+        rule=st.sampled_from(["window", "paced"]),
+        low=st.integers(0, 3),
+        high=st.integers(0, 6),
+        first_interval_s=st.floats(0.01, 1),
+    ),
     pending_limit=st.integers(0, 4),
     lease_s=st.floats(0.05, 2),
     max_attempts=st.integers(1, 5),
