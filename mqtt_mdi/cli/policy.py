@@ -91,7 +91,9 @@ def show(broker: BrokerURL, pipeline: str, timeout: float) -> None:
 @_TIMEOUT
 @click.argument("patch")
 def set_(broker: BrokerURL, pipeline: str, timeout: float, patch: str) -> None:
-    """Apply PATCH, a JSON merge patch (RFC 7396): null brings a field back to its default.
+    """Apply PATCH, a JSON merge patch (RFC 7396).
+
+    null brings a field back to its default; thresholds have none.
 
     \b
     Examples:

@@ -37,6 +37,7 @@ MAX_PACKET_BYTES = 64 * 2**20
 
 # MQTT 5, section 3.2.2.2: trying again cannot help.
 _REFUSED_FOR_GOOD = {"Bad user name or password", "Not authorized", "Client identifier not valid", "Banned"}
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has it
 _TAKEN_OVER = "Session taken over"
 
 
@@ -280,7 +281,11 @@ class Connection:
         for _ in range(READS_A_TURN):
             self._client.loop_read()
             if self._socket is None or not _readable(self._socket):
-                return
+                break
+        if self._socket is not None and _QUICKACK is not None:
+            # A broker with Nagle's algorithm on holds a small packet until we acknowledge the one before,
+            # which a kernel puts off for 40 ms unless told, after each read, not to.
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def _watch_writing(self) -> None:
         writing = self._client.want_write()

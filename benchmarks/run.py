@@ -1,0 +1,57 @@
+"""Measure what the service costs; print tables, keep the figures with the facts of the machine.
+
+python benchmarks/run.py                  all of it, ten minutes or so
+python benchmarks/run.py hop memory       some of it
+python benchmarks/run.py --rounds 2       sooner, and less sure
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import hop
+import measure
+import memory
+import pipeline
+import start
+
+RESULTS = measure.HERE / "results"
+
+MEASURES: dict[str, tuple[str, Callable[[int], list[measure.Row]]]] = {
+    "hop": ("CPU for each task-hop, 16 KiB activations", hop.hop),
+    "memory": ("Resident memory after 100 frames, one stage a device", lambda _rounds: memory.memory()),
+    "start": ("From the start of a device's process to its first answer", start.start),
+    "pipeline": ("Three devices and one with the whole network", pipeline.pipelines),
+}
+
+
+def main() -> None:
+    """Run the measures asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("measures", nargs="*", metavar="MEASURE", help=f"of {', '.join(MEASURES)}")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="how often rivals take turns; medians are shown"
+    )
+    options = parser.parse_args()
+    if unknown := set(options.measures) - set(MEASURES):
+        parser.error(f"no measure {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
+    facts = measure.machine()
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    tables: dict[str, list[measure.Row]] = {}
+    for name in options.measures or MEASURES:
+        title, run = MEASURES[name]
+        tables[name] = run(options.rounds)
+        measure.table(title, tables[name])
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path.write_text(
+        json.dumps({"machine": facts, "rounds": options.rounds, "tables": tables}, indent=1) + "\n"
+    )
+    print(f"\nwritten to {path}")
+
+
+if __name__ == "__main__":
+    main()
