@@ -20,7 +20,12 @@ from mqtt_mdi.core.queues import RecentSet
 from mqtt_mdi.core.types import FrameKey, Outcome, Result, Task
 
 Event = (
-    events.Started | events.TimerFired | events.PolicyChanged | events.FrameArrived | events.OutcomeReported
+    events.Started
+    | events.TimerFired
+    | events.PolicyChanged
+    | events.FrameArrived
+    | events.OutcomeReported
+    | events.BacklogObserved
 )
 Effect = SetTimer | ObserveBacklog | SubmitTask | PublishResult | RefuseFrame | ReleaseFrame
 

@@ -5,14 +5,7 @@ from dataclasses import replace
 from random import Random
 
 from mqtt_mdi.core import events, exits, offload
-from mqtt_mdi.core.effects import (
-    DropInput,
-    PublishState,
-    ReportOutcome,
-    RunStage,
-    SendTask,
-    SetTimer,
-)
+from mqtt_mdi.core.effects import DropInput, PublishState, ReportOutcome, RunStage, SendTask, SetTimer
 from mqtt_mdi.core.offload import Neighbour, smooth
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.queues import OutputQueue, RecentSet
@@ -87,15 +80,15 @@ class Worker:
                 effects.append(self._failure(task, reason, retry=retry))
         effects.extend(self._work())
         effects.extend(self._offload())
+        effects.extend(self._work())  # what left may have ended a pause
         return effects
 
     def check(self) -> None:
         """The invariants of this machine."""
         done = ("exits", "sent", "failures", "duplicates")
-        held = self._held()
-        assert held <= self._capacity
+        assert self._held() <= self._capacity
         assert len(self._queued) == len(self.input) + len(self.output)
-        assert self.counters["arrived"] == held + sum(self.counters[name] for name in done)
+        assert self.counters["arrived"] == self._held() + sum(self.counters[name] for name in done)
 
     def state(self, now: float) -> DeviceState:
         """What this worker tells the others."""
@@ -151,9 +144,8 @@ class Worker:
         stands = self.running is None and self._moved == before
         if not stands or len(self.output) < self.policy.queue_limit:
             return []
-        heads = [self.output.head(stage) for stage in self.output.stages()]
-        task = min(heads, key=lambda task: self._queued[task.work])
-        self.output.pop(task.stage)
+        oldest = min(self.output.stages(), key=lambda stage: self._queued[self.output.head(stage).work])
+        task = self.output.pop(oldest)
         del self._queued[task.work]
         return [DropInput(task), self._failure(task, f"nobody took stage {task.stage}", retry=True)]
 
@@ -172,11 +164,9 @@ class Worker:
     def _hold(self, stages: frozenset[int]) -> None:
         """Tasks of a stage given up must leave; those of a stage gained may stay."""
         self.stages = stages
-        kept = [task for task in self.input if task.stage in stages]
-        for task in self.input:
-            if task.stage not in stages:
-                self.output.append(task)
-        self.input = deque(kept)
+        waiting, self.input = self.input, deque()
+        for task in waiting:
+            (self.input if task.stage in stages else self.output).append(task)
 
     def _take(self, task: Task) -> list[Effect]:
         self.counters["arrived"] += 1
@@ -200,8 +190,7 @@ class Worker:
         When frames are slow to answer their sources try again; running both attempts would make
         everything slower still.
         """
-        running = self.running
-        if running is not None and running.frame == task.frame and running.stage >= task.stage:
+        if (running := self.running) and running.frame == task.frame and running.stage >= task.stage:
             return True
         stages = range(task.stage, self.stage_count + 1)
         return any((task.sensor, task.frame_id, stage) in self._queued for stage in stages)
@@ -223,12 +212,9 @@ class Worker:
         self.service_s = smooth(self.service_s, event.seconds)
         self.service_by_stage[task.stage] = smooth(self.service_by_stage.get(task.stage), event.seconds)
         self.counters["completed"] += 1
-        leaves_here = task.stage >= self.stage_count or exits.leaves(
-            event.score, task.stage, self.policy.thresholds
-        )
         following = replace(task, stage=task.stage + 1, size=event.size)
         where = exits.after_stage(
-            leaves_here=leaves_here,
+            leaves_here=exits.leaves(event.score, task.stage, self.policy.thresholds),
             holds_next=following.stage in self.stages,
             input_length=len(self.input),
             output_length=len(self.output),

@@ -1,7 +1,6 @@
 """Whatever the network does: each frame is answered once, nothing leaks, and chance comes from the seed."""
 
 from dataclasses import replace
-from random import Random
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -148,6 +147,7 @@ Network.TestCase.settings = settings(
     max_examples=150,
     stateful_step_count=50,
     deadline=None,
+    derandomize=True,  # the same cases every time: what breaks this is the change just made
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestNetwork = Network.TestCase

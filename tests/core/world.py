@@ -54,6 +54,7 @@ class World:
         self.results: dict[FrameKey, Result] = {}
         self.log: list[tuple[str, object]] = []
         self.counts: Counter[str] = Counter()
+        self.versions: dict[str, int] = {}
         self.source = Source(SOURCE, policy, stage_count, ("cat", "dog"))
         self.source_timers: dict[str, float] = {}
         self.nodes: dict[str, Node] = {}
@@ -66,9 +67,11 @@ class World:
     def check(self) -> None:
         """Every machine's own invariants."""
         self.source.check()
+        self._only_rises("books", self.source.policy.version)
         for node in self.nodes.values():
             node.worker.check()
             assert node.worker.running == node.engine
+            self._only_rises(f"{node.name} {node.boots}", node.worker.policy.version)
 
     def frame(self, number: int) -> None:
         """A sensor sends a frame, new or known."""
@@ -117,13 +120,13 @@ class World:
         node.inputs.clear()
         node.timers.clear()
         node.engine = None
-        node.worker = self._worker(node.name, node.boots + 1)
+        node.boots += 1
+        node.worker = self._worker(node.name, node.boots)
         self._broadcast(node.name, events.NeighbourLost(node.name))
 
     def revive(self, node: Node) -> None:
         """A dead device starts afresh, with the retained policy."""
         node.alive = True
-        node.boots += 1
         node.stages = node.home_stages
         self._start(node)
 
@@ -251,6 +254,10 @@ class World:
     def _broadcast(self, sender: str, event: object) -> None:
         others: Iterable[str] = (name for name in self.nodes if name != sender)
         self.wire.extend(Message(name, event) for name in others)
+
+    def _only_rises(self, who: str, version: int) -> None:
+        assert version >= self.versions.get(who, 0), "went back to an older policy"
+        self.versions[who] = version
 
     def _log(self, who: str, effect: object) -> None:
         self.log.append((who, effect))

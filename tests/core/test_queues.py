@@ -1,0 +1,71 @@
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mqtt_mdi.core.ledger import Ledger
+from mqtt_mdi.core.queues import OutputQueue, RecentSet
+from mqtt_mdi.core.types import Task
+
+
+def task(frame: int, stage: int) -> Task:
+    return Task("cam", str(frame), "source", stage)
+
+
+def test_first_in_first_out_within_a_stage_and_latest_stage_first() -> None:
+    queue = OutputQueue()
+    for frame, stage in ((1, 2), (2, 3), (3, 2)):
+        queue.append(task(frame, stage))
+    assert queue.stages() == [3, 2]
+    assert queue.head(2) == task(1, 2)
+    assert [queue.pop(2), queue.pop(2), queue.pop(3)] == [task(1, 2), task(3, 2), task(2, 3)]
+    assert queue.stages() == []
+    assert not queue.holds(2)
+    assert not queue.holds(9)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(1, 4))))
+def test_an_output_queue_is_a_queue_for_each_stage(steps: list[int | None]) -> None:
+    queue = OutputQueue()
+    model: dict[int, deque[Task]] = {stage: deque() for stage in range(1, 5)}
+    for number, stage in enumerate(steps):
+        if stage is not None:
+            queue.append(task(number, stage))
+            model[stage].append(task(number, stage))
+        elif queue.stages():
+            latest = queue.stages()[0]
+            assert queue.pop(latest) == model[latest].popleft()
+        assert len(queue) == sum(map(len, model.values()))
+        assert queue.stages() == [stage for stage in (4, 3, 2, 1) if model[stage]]
+        assert set(queue) == {waiting for tasks in model.values() for waiting in tasks}
+
+
+@given(st.integers(1, 5), st.lists(st.integers(0, 9)))
+def test_a_recent_set_knows_the_last_distinct_keys(limit: int, keys: list[int]) -> None:
+    recent = RecentSet(limit)
+    model: list[int] = []
+    for key in keys:
+        assert recent.add(key) is (key not in model)
+        if key not in model:
+            model = [*model, key][-limit:]
+        assert len(recent) == len(model) <= limit
+        assert all((key in recent) is (key in model) for key in range(10))
+
+
+def test_the_books_must_balance() -> None:
+    books = Ledger(admitted=5, answered=2, failed=1)
+    books.check(2)
+    with pytest.raises(AssertionError, match="with 3 owed"):
+        books.check(3)
+
+
+def test_the_books_by_name() -> None:
+    assert Ledger(admitted=5, answered=2, failed=1, refused=4, retried=3, duplicates=6).counters() == {
+        "admitted": 5,
+        "answered": 2,
+        "failed": 1,
+        "refused": 4,
+        "retried": 3,
+        "duplicates": 6,
+    }
