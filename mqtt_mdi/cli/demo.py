@@ -83,7 +83,7 @@ def running(name: str, arguments: list[str], folder: Path) -> Iterator[Part]:
 
 @contextmanager
 def running_parts(
-    broker: BrokerURL, pipeline: str, bundle: Path, database: Path, devices: int
+    broker: BrokerURL, pipeline: str, bundle: Path, database: Path, devices: int, emulate: float | None
 ) -> Iterator[list[Part]]:
     """A coordinator, a source and devices, started together."""
     manifest = read_manifest(bundle)
@@ -97,6 +97,8 @@ def running_parts(
     for number, stages in enumerate(spread(manifest.stage_count, devices), 1):
         held = ",".join(map(str, stages))
         parts[f"device-{number}"] = ["device", *common, "--id", f"device-{number}", "--stages", held]
+        if emulate is not None:
+            parts[f"device-{number}"] += ["--emulate", str(emulate)]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mqtt-mdi-demo-")))
         yield [stack.enter_context(running(name, arguments, folder)) for name, arguments in parts.items()]
@@ -118,6 +120,12 @@ def running_parts(
     show_default=True,
     envvar="MDI_DEVICES",
     help="Processes that run stages.",
+)
+@click.option(
+    "--emulate",
+    type=click.FloatRange(0, min_open=True),
+    envvar="MDI_EMULATE",
+    help="Have each device pass for a slower one, of so many multiply-adds a second: 1e8 is a small board.",
 )
 @click.option(
     "--broker",
@@ -149,6 +157,7 @@ def running_parts(
 def demo(
     frames: int,
     devices: int,
+    emulate: float | None,
     broker: str,
     port: int,
     pipeline: str,
@@ -163,6 +172,7 @@ def demo(
     Examples:
       mqtt-mdi demo                    a thousand pictures, then a table
       mqtt-mdi demo --devices 5 --json
+      mqtt-mdi demo --emulate 1e8      what three slow boards would do
       mqtt-mdi demo --serve            stay up, and answer what any MQTT client sends
     """  # noqa: D301 -- click's mark for lines to keep
     database = database or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}.db"
@@ -175,7 +185,7 @@ def demo(
             if broker in PRIVATE
             else BrokerURL.parse(broker)
         )
-        parts = stack.enter_context(running_parts(url, pipeline, bundle, database, devices))
+        parts = stack.enter_context(running_parts(url, pipeline, bundle, database, devices, emulate))
         if serve:
             embedded = broker in PRIVATE and choose(broker) == "embedded"
             _serve(url, pipeline, parts, database, embedded=embedded)
@@ -211,6 +221,8 @@ def _serve(url: BrokerURL, pipeline: str, parts: list[Part], database: Path, *, 
     stop_on_signals(stopped.set)
     # Mosquitto's clients speak MQTT 3.1.1 unless told otherwise; the embedded broker takes that elsewhere.
     where = f"-h {url.host} -p {url.port + 1 if embedded else url.port}"
+    if url.username:
+        where += f" -u {url.username} -P PASSWORD"
     click.echo(f"pipeline {pipeline} is up on {url}, database {database}; stop it with Ctrl-C")
     click.echo("Send a picture, and hear the answer:")
     click.echo(f"  mosquitto_sub {where} -t 'mdi/v1/{pipeline}/results/cam1' &")
