@@ -1,6 +1,7 @@
 """`mqtt-mdi demo`: the whole service on this machine, every part a process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -59,12 +60,14 @@ class Part:
 
 
 @contextmanager
-def running(name: str, arguments: list[str], folder: Path) -> Iterator[Part]:
+def running(name: str, arguments: list[str], broker: BrokerURL, folder: Path) -> Iterator[Part]:
     """Run `mqtt-mdi` with some arguments for as long as the context lasts."""
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 -- ourselves
             [sys.executable, "-m", "mqtt_mdi", *arguments],
+            # In the environment and not on the command line, where everybody could read the password.
+            env={**os.environ, "MDI_BROKER": broker.with_password()},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -87,9 +90,7 @@ def running_parts(
 ) -> Iterator[list[Part]]:
     """A coordinator, a source and devices, started together."""
     manifest = read_manifest(bundle)
-    user = f"{broker.username}:{broker.password}@" if broker.username else ""
-    url = f"mqtt{'s' if broker.tls else ''}://{user}{broker.host}:{broker.port}"
-    common = ["--broker", url, "--pipeline", pipeline]
+    common = ["--pipeline", pipeline]
     parts = {
         "coordinator": ["coordinator", *common, "--bundle", str(bundle), "--db", str(database)],
         "source-1": ["source", *common, "--id", "source-1", "--stages", "none"],
@@ -101,7 +102,9 @@ def running_parts(
             parts[f"device-{number}"] += ["--emulate", str(emulate)]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mqtt-mdi-demo-")))
-        yield [stack.enter_context(running(name, arguments, folder)) for name, arguments in parts.items()]
+        yield [
+            stack.enter_context(running(name, arguments, broker, folder)) for name, arguments in parts.items()
+        ]
 
 
 @click.command(short_help="Run the whole service on this machine.")

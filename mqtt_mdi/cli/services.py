@@ -1,6 +1,5 @@
 """The processes of the service: `coordinator`, `source`, `device`, `sensor`."""
 
-import os
 import platform
 import re
 from pathlib import Path
@@ -191,4 +190,4 @@ def sensor(
         f"{tally.duplicates} doubled, {lost} without an answer"
     )
     if tally.failed or tally.duplicates or lost:
-        raise SystemExit(os.EX_SOFTWARE if lost else 1)
+        raise SystemExit(1)

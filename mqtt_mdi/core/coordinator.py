@@ -1,5 +1,6 @@
 """The coordinator: keeps the policy, the books of results, and the list of devices alive."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -100,7 +101,7 @@ class Coordinator:
             return [AnswerPatch(request, version, "version: given by the coordinator, leave it out")]
         merged = merge_patch(self.policy.model_dump(mode="json"), dict(patch)) | {"version": version + 1}
         try:
-            policy = Policy.model_validate(merged)
+            policy = Policy.model_validate_json(json.dumps(merged), strict=True)
         except ValidationError as error:
             return [AnswerPatch(request, version, _faults(error))]
         if (reason := self.fault(policy)) is not None:

@@ -84,6 +84,16 @@ class FrameArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class Stopping:
+    """The source's process will end: admit nothing more, what is admitted may still be answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The source's process ends now."""
+
+
+@dataclass(frozen=True, slots=True)
 class BacklogObserved:
     """q = I + O of the worker beside the source, in tasks; answers ObserveBacklog."""
 

@@ -54,7 +54,7 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    version: Count = Field(0, description="Rises by one with each accepted change.")
+    version: Count = Field(0, le=2**53, description="Rises by one with each accepted change.")
     thresholds: Annotated[tuple[float, ...], Field(max_length=63)] = Field(
         description="One for each exit but the last: a frame leaves where score >= threshold."
     )

@@ -57,6 +57,10 @@ class RecentSet:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def discard(self, key: Hashable) -> None:
+        """Forget a key."""
+        self._keys.pop(key, None)
+
     def add(self, key: Hashable) -> bool:
         """Remember `key`; False when it was there already."""
         if key in self._keys:

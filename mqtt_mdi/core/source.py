@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from mqtt_mdi.core import events
 from mqtt_mdi.core.admission import ResponseTime, next_interval
@@ -26,6 +26,8 @@ Event = (
     | events.FrameArrived
     | events.OutcomeReported
     | events.BacklogObserved
+    | events.Stopping
+    | events.Stopped
 )
 Effect = SetTimer | ObserveBacklog | SubmitTask | PublishResult | RefuseFrame | ReleaseFrame
 
@@ -35,6 +37,8 @@ ADAPT = "adapt"
 TIMERS = frozenset((LEASE, ADMIT, ADAPT))
 RETRY_DELAY_S = 0.05
 ANSWERED_REMEMBERED = 65_536
+EXPIRIES_SPARED = 64
+"""Expiries of frames answered meanwhile that may stay in the heap until it is built anew."""
 
 
 @dataclass(slots=True)
@@ -73,6 +77,7 @@ class Source:
         self._interval = policy.admission.first_interval_s
         self._admits_at = 0.0
         self._paced = False
+        self._stopping = False
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one fact; return orders."""
@@ -92,6 +97,10 @@ class Source:
                 effects.append(ObserveBacklog())
             case events.BacklogObserved(tasks):
                 effects.extend(self._adapt(tasks, now))
+            case events.Stopping():
+                self._stopping = True
+            case events.Stopped():
+                effects.extend(self._give_up(now))
             case _:
                 pass
         effects.extend(self._pace(now))
@@ -134,7 +143,7 @@ class Source:
 
     def _admit(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        while self.pending and len(self.leases) < self.policy.window:
+        while self.pending and len(self.leases) < self.policy.window and not self._stopping:
             if self._paced:
                 if now < self._admits_at:
                     return [*effects, SetTimer(ADMIT, self._admits_at)]
@@ -147,15 +156,22 @@ class Source:
         return effects
 
     def _refuse_excess(self) -> list[Effect]:
-        """More frames wait than may: one came too many, or a new policy lowered the limit."""
+        """More frames wait than may: one came too many, a policy lowered the limit, or the end is near."""
         effects: list[Effect] = []
-        while len(self.pending) > self.policy.pending_limit:
+        while len(self.pending) > (0 if self._stopping else self.policy.pending_limit):
             frame, _ = self.pending.pop()
             self._known.discard(frame)
             self.ledger.refused += 1
             reason = f"{self.name} is full: {len(self.leases)} frames admitted, {len(self.pending)} waiting"
+            if self._stopping:
+                reason = f"{self.name} is stopping"
             effects.extend((RefuseFrame(frame, reason), ReleaseFrame(frame)))
         return effects
+
+    def _give_up(self, now: float) -> list[Effect]:
+        """Answer what is still owed, since nobody will afterwards."""
+        reason = f"source {self.name} was stopped before an answer came"
+        return [effect for frame in list(self.leases) for effect in self._answer(frame, None, now, reason)]
 
     def _begin(self, frame: FrameKey, now: float) -> Effect:
         """Begin a frame's next attempt."""
@@ -177,6 +193,9 @@ class Source:
     def _schedule(self, frame: FrameKey, at: float) -> None:
         self.leases[frame].expires_at = at
         heappush(self._expiries, (at, frame))
+        if len(self._expiries) > 2 * len(self.leases) + EXPIRIES_SPARED:
+            self._expiries = [(lease.expires_at, frame) for frame, lease in self.leases.items()]
+            heapify(self._expiries)
 
     def _hear(self, outcome: Outcome, now: float) -> list[Effect]:
         lease = self.leases.get(outcome.frame)

@@ -5,7 +5,7 @@ JSON or CBOR that travels.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import AllowInfNan, StringConstraints
@@ -174,11 +174,3 @@ class Window:
     exits: tuple[Count, ...] = ()
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
-
-
-class Machine(Protocol):
-    """Everything that decides: no clock, no I/O, no threads, no tensors, no globals."""
-
-    def handle(self, event: object, now: float) -> "list[object]":
-        """Take one fact; return orders. The only method that changes the machine."""
-        ...

@@ -264,6 +264,7 @@ class Worker:
                     break
                 task = self.output.pop(stage)
                 del self._queued[task.work]
+                self._seen.discard(task.key)  # it may be handed back when the other gives the stage up
                 target.unreported += 1
                 self.counters["sent"] += 1
                 effects.append(SendTask(target.state.device, replace(task, hops=task.hops + 1)))

@@ -85,7 +85,7 @@ def running_broker(kind: Kind, port: int = 0, host: str = "127.0.0.1") -> Iterat
 def free_ports(host: str, count: int) -> int:
     """The first of `count` adjacent free ports."""
     for _ in range(100):
-        with socket.socket() as first:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as first:
             first.bind((host, 0))
             port: int = first.getsockname()[1]
         try:
@@ -98,7 +98,7 @@ def free_ports(host: str, count: int) -> int:
 
 
 def _check_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -69,6 +69,14 @@ class BrokerURL:
             unquote(parts.password) if parts.password else None,
             tls,
         )
+
+    def with_password(self) -> str:
+        """The whole URL, as `parse` reads it; for nobody's eyes."""
+        user = "" if self.username is None else quote(self.username, safe="")
+        if self.password is not None:
+            user += ":" + quote(self.password, safe="")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"mqtt{'s' if self.tls else ''}://{user}{'@' if user else ''}{host}:{self.port}"
 
     def __str__(self) -> str:
         """The address without the password."""

@@ -15,6 +15,7 @@ from mqtt_mdi.core.ledger import Tally
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.types import DeviceState, Result, Truth, Window
 from mqtt_mdi.errors import ConfigError, ProtocolError
+from mqtt_mdi.runtime.acknowledger import Acknowledger
 from mqtt_mdi.runtime.client import BrokerURL, Connection, Message, Will
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.runtime.writer import Writer
@@ -108,6 +109,7 @@ class CoordinatorShell(Shell):
             manual_ack=True,
         )
         super().__init__("coordinator", topics, connection)
+        self.acknowledger = Acknowledger(connection.acknowledge)
         self.writer = Writer(self.store, self._written, self._failing)
         self._gathered = Gathered()
         self._writing: Gathered | None = None
@@ -138,19 +140,20 @@ class CoordinatorShell(Shell):
 
     def received(self, message: Message, topic: Topic) -> None:
         """Gather what is stored, tell the machine the rest."""
+        self.acknowledger.came(message)
+        stored = False
         try:
             stored = self._gather(message, topic)
             if not stored:
                 self._hear(message, topic)
         except ProtocolError:
-            self.connection.acknowledge(message)
             if topic.kind != "deadletter":  # one about a dead letter would never end
                 raise
-            return
-        if stored:
-            self._gathered.messages.append(message)  # acknowledged once it is in the database
-        else:
-            self.connection.acknowledge(message)
+        finally:
+            if stored:
+                self._gathered.messages.append(message)  # acknowledged once it is in the database
+            else:
+                self.acknowledger.done(message)
 
     def tell(self, event: object) -> None:
         """Give the machine an event and carry out what it orders."""
@@ -235,17 +238,18 @@ class CoordinatorShell(Shell):
         if self._began:
             return
         self._began = True
-        manifest = self.manifest.model_dump_json().encode()
-        self.connection.publish(self.topics.manifest, manifest, qos=1, retain=True)
         for stage, graph in self.graphs.items():
             self.connection.publish(self.topics.model_stage(stage), graph, qos=1, retain=True)
+        # Last, so that who hears it finds the graphs it names.
+        manifest = self.manifest.model_dump_json().encode()
+        self.connection.publish(self.topics.manifest, manifest, qos=1, retain=True)
         self.tell(events.Started())
 
     def _answer(self, request: Message, reply: PolicyReply) -> None:
         verdict = "accepted" if reply.accepted else f"rejected: {reply.reason}"
         log.info("policy/set %s; version %d is in force", verdict, reply.version)
         topic = request.response_topic or self.topics.policy_result
-        self.connection.publish(topic, POLICY_REPLY.encode(reply), qos=1, correlation=request.correlation)
+        self.respond(topic, POLICY_REPLY.encode(reply), request.correlation)
 
     def _close_window(self, window: Window, totals: Window, online: int) -> None:
         if window.answered or window.failed or window.graded:
@@ -280,7 +284,7 @@ class CoordinatorShell(Shell):
     def _stored(self, written: Written) -> None:
         assert self._writing is not None
         for message in self._writing.messages:
-            self.connection.acknowledge(message)
+            self.acknowledger.done(message)
         self._writing = None
         self._say_storage(None)
         self.tell(events.ResultsStored(written.new_results, written.duplicates, written.graded))

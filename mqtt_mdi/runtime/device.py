@@ -1,7 +1,7 @@
 """A device: a worker between an MQTT connection and an engine, and perhaps a source beside it."""
 
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,6 +75,9 @@ class Device(Shell):
         self._rng = Random(name)  # noqa: S311 -- choices between neighbours
         self._inputs: dict[tuple[str, str, int, int], TaskInput] = {}
         self._ready: set[int] = set()
+        # Loads end in the order in which they began; one whose stage was dropped meanwhile is stale.
+        self._loading: dict[int, object] = {}
+        self._loads: deque[tuple[int, object]] = deque()
         self._wanted: frozenset[int] = frozenset()
         self._sending: defaultdict[tuple[str, int], list[tuple[Task, TaskInput]]] = defaultdict(list)
         self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
@@ -86,7 +89,7 @@ class Device(Shell):
             self._use(read_manifest(self.settings.bundle))
         try:
             self.run()
-            self._drain()
+            self.drain()
             self._say_goodbye()
         finally:
             self.connection.close()
@@ -100,7 +103,7 @@ class Device(Shell):
             self.connection.subscribe(self.topics.manifest, qos=1)
         for stage in self._ready & self._wanted:
             self._listen(stage)
-        for stage in self._wanted - self._ready:
+        for stage in self._wanted - self._ready - self._loading.keys():
             self._fetch(stage)
         self.tell(events.Started())
 
@@ -217,6 +220,7 @@ class Device(Shell):
             self._unlisten(stage)
         self.manifest = manifest
         self._ready.clear()
+        self._loading.clear()
         self._wanted = frozenset()
         self._inputs.clear()
         self.runner.use(manifest)
@@ -243,7 +247,9 @@ class Device(Shell):
             self._fetch(stage)
         for stage in before - wanted:
             self._unlisten(stage)
+            self.connection.unsubscribe(self.topics.model_stage(stage))
             self._ready.discard(stage)
+            self._loading.pop(stage, None)
             self.runner.unload(stage)
         if wanted != before:
             self._tell_stages()
@@ -251,27 +257,36 @@ class Device(Shell):
     def _fetch(self, stage: int) -> None:
         assert self.manifest is not None
         if self.settings.bundle is not None:
-            self.runner.load(stage, read_stage(self.settings.bundle, self.manifest.stage(stage)))
+            self._load(stage, read_stage(self.settings.bundle, self.manifest.stage(stage)))
         else:
             self.connection.subscribe(self.topics.model_stage(stage), qos=1)
 
     def _hear_graph(self, stage: int, payload: bytes) -> None:
-        if self.manifest is None or stage not in self._wanted - self._ready:
+        if self.manifest is None or stage not in self._wanted - self._ready - self._loading.keys():
             return
         try:
             graph = verify_stage(payload, self.manifest.stage(stage), "the graph received")
         except BundleError as error:
             raise ProtocolError(str(error)) from error
         self.connection.unsubscribe(self.topics.model_stage(stage))
+        self._load(stage, graph)
+
+    def _load(self, stage: int, graph: bytes) -> None:
+        self._loading[stage] = token = object()
+        self._loads.append((stage, token))
         self.runner.load(stage, graph)
 
     def _loaded(self, stage: int, fault: str | None) -> None:
         self.call(lambda: self._stage_ready(stage, fault))
 
     def _stage_ready(self, stage: int, fault: str | None) -> None:
+        _, token = self._loads.popleft()
+        if self._loading.get(stage) is not token:
+            return
+        del self._loading[stage]
         if fault is not None:
             self.dead_letter(self.topics.model_stage(stage), b"", fault)
-        elif stage in self._wanted:
+        else:
             self._ready.add(stage)
             self._listen(stage)
             self._tell_stages()
@@ -309,7 +324,7 @@ class Device(Shell):
         state = replace(state, counters={**state.counters, **self.extra_counters()})
         self.connection.publish(self.topics.device(self.name), DEVICE_STATE.encode(state), retain=True)
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Hold no stage any more, so that what is queued goes to those who do."""
         self.tell(events.StagesReady(frozenset()))
         began = self.now()

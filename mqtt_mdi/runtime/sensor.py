@@ -15,6 +15,7 @@ from mqtt_mdi.wire.messages import DEVICE_STATE, RESULT, TRUTH, TruthMessage
 from mqtt_mdi.wire.topics import Topic, Topics, identifier
 
 PATIENCE_S = 30.0
+GIVEN_UP_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class SensorSettings:
 
 @dataclass
 class Tally:
-    """What a sensor saw of its own frames."""
+    """What a sensor saw of its own frames; `lost` had no answer within PATIENCE_S."""
 
     sent: int = 0
+    lost: int = 0
     answered: int = 0
     failed: int = 0
     duplicates: int = 0
@@ -66,12 +68,12 @@ class SensorShell(Shell):
         self.tally = Tally()
         self.stage_count: int | None = None
         self.devices: dict[str, DeviceState] = {}
-        self.unanswered: dict[str, int | None] = {}
+        self.unanswered: dict[str, tuple[int | None, float]] = {}
+        self.given_up: dict[str, int | None] = {}
         self._frames = frames
         self._labels = labels
         self._answered = answered
         self._next_at = 0.0
-        self._heard_at = 0.0
 
     def serve(self) -> Tally:
         """Wait for the pipeline, send every frame, hear every answer; returns what was seen."""
@@ -111,23 +113,29 @@ class SensorShell(Shell):
                     raise ProtocolError(str(error)) from error
 
     def end_turn(self) -> None:
-        """Send what rate and window allow; stop when all is answered or nothing comes any more."""
+        """Send what rate and window allow; stop when nothing is owed an answer any more."""
         now = self.now()
         if not self.tally.sent and self.missing():
-            self._heard_at = self._next_at = now
+            self._next_at = now
             return
+        self._give_up(now)
         while self._may_send(now):
             self._send(now)
         done = self.tally.sent == self.settings.frames
         if done and not self.unanswered:
             self.stop()
-        elif self.unanswered and now - self._heard_at > PATIENCE_S:
-            self.fail(
-                ConfigError(
-                    f"no answer for {PATIENCE_S:.0f} s and {len(self.unanswered)} frames without one: is a "
-                    f"source subscribed to {self.topics.frames(self.name)}?"
-                )
-            )
+
+    def _give_up(self, now: float) -> None:
+        """Frames lost for good must not fill the window for ever."""
+        while self.unanswered:
+            frame_id, (label, sent_at) = next(iter(self.unanswered.items()))
+            if now - sent_at < PATIENCE_S:
+                return
+            del self.unanswered[frame_id]
+            self.given_up[frame_id] = label
+            self.tally.lost += 1
+            if len(self.given_up) > GIVEN_UP_REMEMBERED:
+                del self.given_up[next(iter(self.given_up))]
 
     def _may_send(self, now: float) -> bool:
         if self.settings.frames is not None and self.tally.sent >= self.settings.frames:
@@ -145,9 +153,7 @@ class SensorShell(Shell):
         frame_id = f"{self.boot}-{self.tally.sent}"
         label = self._labels[index] if index < len(self._labels) else None
         self.tally.sent += 1
-        self.unanswered[frame_id] = label
-        if len(self.unanswered) == 1:
-            self._heard_at = now
+        self.unanswered[frame_id] = (label, now)
         if self.settings.rate is not None:
             self._next_at = max(self._next_at, now - 1.0) + 1 / self.settings.rate
         self.connection.publish(
@@ -164,11 +170,14 @@ class SensorShell(Shell):
     def _hear(self, result: Result) -> None:
         if not result.frame_id.startswith(self.boot):
             return
-        if result.frame_id not in self.unanswered:
+        if result.frame_id in self.unanswered:
+            label, _ = self.unanswered.pop(result.frame_id)
+        elif result.frame_id in self.given_up:
+            label = self.given_up.pop(result.frame_id)
+            self.tally.lost -= 1
+        else:
             self.tally.duplicates += 1
             return
-        label = self.unanswered.pop(result.frame_id)
-        self._heard_at = self.now()
         if result.exit_stage is None:
             self.tally.failed += 1
         else:
@@ -182,7 +191,9 @@ class SensorShell(Shell):
 def wait_until_ready(shell: SensorShell, within_s: float, waiting: Callable[[list[str]], None]) -> None:
     """Turn the loop until the pipeline can answer; ConfigError names what is missing then."""
     deadline = time.monotonic() + within_s
-    while missing := shell.missing():
+    while not shell.stopping and (missing := shell.missing()):
+        if shell.fault is not None:
+            raise shell.fault
         if time.monotonic() > deadline:
             raise ConfigError(f"after {within_s:.0f} s the pipeline still lacks {', '.join(missing)}")
         waiting(missing)

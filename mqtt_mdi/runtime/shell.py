@@ -107,6 +107,11 @@ class Shell:
         )
         self.connection.publish(self.topics.deadletter(self.name), DEAD_LETTER.encode(letter), qos=1)
 
+    def respond(self, topic: str, payload: bytes, correlation: bytes | None) -> None:
+        """Publish an answer where a client asked for it, unless nobody may publish there."""
+        if topic and not set(topic) & {"#", "+", "\0"}:
+            self.connection.publish(topic, payload, qos=1, correlation=correlation)
+
     def _take(self, message: Message) -> None:
         try:
             self.received(message, self.topics.parse(message.topic))

@@ -10,7 +10,7 @@ from mqtt_mdi.core.source import TIMERS, Source
 from mqtt_mdi.core.types import FRAME_ID, FrameKey, Outcome, Result
 from mqtt_mdi.errors import ProtocolError
 from mqtt_mdi.runtime.client import Message
-from mqtt_mdi.runtime.device import Device, DeviceSettings, LoadStage
+from mqtt_mdi.runtime.device import DRAIN_S, Device, DeviceSettings, LoadStage
 from mqtt_mdi.wire.frames import Frame, sniff
 from mqtt_mdi.wire.messages import OUTCOMES, RESULT
 from mqtt_mdi.wire.topics import Topic, identifier
@@ -108,6 +108,17 @@ class SourceDevice(Device):
         books = self.source.ledger.counters() if self.source else {}
         return {**super().extra_counters(), **books}
 
+    def drain(self) -> None:
+        """Admit nothing more, wait a while for what is owed, answer the rest as failed."""
+        for sensor in self.sensors or ("+",):
+            self.connection.unsubscribe(self.topics.frames(sensor))
+        self.tell_source(events.Stopping())
+        deadline = self.now() + DRAIN_S
+        while self.source is not None and self.source.leases and self.now() < deadline:
+            self.turn()
+        self.tell_source(events.Stopped())
+        super().drain()
+
     def _observe_backlog(self) -> None:
         tasks = len(self.worker.input) + len(self.worker.output) if self.worker else 0
         self.tell_source(events.BacklogObserved(tasks))
@@ -146,8 +157,8 @@ class SourceDevice(Device):
         self._reply(admitted.response_topic, admitted.correlation, _refusal(frame, reason))
 
     def _reply(self, topic: str | None, correlation: bytes | None, result: Result) -> None:
-        if topic and not set(topic) & {"#", "+", "\0"}:
-            self.connection.publish(topic, RESULT.encode(result), qos=1, correlation=correlation)
+        if topic:
+            self.respond(topic, RESULT.encode(result), correlation)
 
 
 def _refusal(frame: FrameKey, reason: str) -> Result:

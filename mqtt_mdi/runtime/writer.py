@@ -1,11 +1,14 @@
 """The coordinator's second thread: the one writer of the database."""
 
+import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
 from mqtt_mdi.errors import StorageError
 from mqtt_mdi.storage.store import Batch, Store, Written
+
+log = logging.getLogger(__name__)
 
 RETRY_S = (0.2, 5.0)
 
@@ -49,7 +52,10 @@ class Writer:
         while True:
             try:
                 written = self._store.write(batch)
-            except StorageError as error:
+            except Exception as error:
+                # Whatever a database throws: a writer that ended would store nothing more, and say nothing.
+                if not isinstance(error, StorageError):
+                    log.exception("writing to the database")
                 self._failing(str(error))
                 if self._stopping.wait(pause):
                     return

@@ -98,6 +98,9 @@ class Scenario(_Part):
         named = [*(fault.device for fault in self.faults), *(n for link in self.links for n in link.between)]
         if strange := sorted(set(named) - set(names)):
             raise ValueError(f"no device is called {', '.join(strange)}")
+        sources = {device.id for device in self.devices if device.source}
+        if mortal := sorted(sources & {fault.device for fault in self.faults}):
+            raise ValueError(f"faults: source {mortal[0]} cannot die, the frames it owns would die with it")
         if missing := set(names) - reached(names[:1], self.edges()):
             raise ValueError(f"the topology is disconnected: no path from {names[0]} to {sorted(missing)}")
         return self

@@ -79,7 +79,7 @@ def test_null_brings_the_default_back() -> None:
     [
         ({"thresholds": [0.9]}, "thresholds: 1 values, this network has 2 early exits"),
         ({"thresholds": None}, "thresholds: Field required"),
-        ({"thresholds": "high"}, "thresholds: Input should be a valid tuple"),
+        ({"thresholds": "high"}, "thresholds: Input should be a valid array"),
         ({"thresholds": [0.9, "x"]}, "thresholds.1: Input should be a valid number"),
         ({"placement": {"a": [1, 4, 5]}}, "placement.a: stages [4, 5], this network has 3"),
         ({"lease_s": -1}, "lease_s: Input should be greater than 0"),

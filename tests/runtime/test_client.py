@@ -241,3 +241,12 @@ def test_a_wrong_password_ends_the_matter(guarded: Callable[[str], BrokerURL]) -
             pytest.raises(ConfigError, match="check the user, password and id"),
         ):
             connect(opened)
+
+
+@pytest.mark.parametrize(
+    "url", ["mqtt://h:1", "mqtts://u@h:2", "mqtt://u:p%2F%23s%40@[::1]:1883", "mqtt://a%20b:%3Asecret@h:3"]
+)
+def test_a_url_with_its_password_reads_back(url: str) -> None:
+    parsed = BrokerURL.parse(url)
+    assert BrokerURL.parse(parsed.with_password()) == parsed
+    assert parsed.password is None or parsed.password not in str(parsed)
