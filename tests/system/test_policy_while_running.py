@@ -60,7 +60,7 @@ def test_thresholds_move_the_exits(pipeline: Pipeline) -> None:
     ("patch", "reason"),
     [
         ('{"thresholds": [0.5]}', "thresholds: 1 values, this network has 3 early exits"),
-        ('{"thresholds": "high"}', "thresholds: Input should be a valid tuple"),
+        ('{"thresholds": "high"}', "thresholds: Input should be a valid array"),
         ('{"thresholds": null}', "thresholds: Field required"),
         ('{"threshold": [1, 1, 1]}', "threshold: Extra inputs are not permitted"),
         ('{"lease_s": -1}', "lease_s: Input should be greater than 0"),
