@@ -49,6 +49,9 @@ class Shell:
     def received(self, message: Message, topic: Topic) -> None:
         """A message of this pipeline arrived; ProtocolError makes it a dead letter."""
 
+    def skipped(self, message: Message) -> None:
+        """A message came on a topic that is none of the protocol's, and is a dead letter by now."""
+
     def end_turn(self) -> None:
         """Everything at hand has been taken in: send what has gathered."""
 
@@ -114,7 +117,13 @@ class Shell:
 
     def _take(self, message: Message) -> None:
         try:
-            self.received(message, self.topics.parse(message.topic))
+            topic = self.topics.parse(message.topic)
+        except ProtocolError as error:
+            self.dead_letter(message.topic, message.payload, str(error))
+            self.skipped(message)
+            return
+        try:
+            self.received(message, topic)
         except ProtocolError as error:
             self.dead_letter(message.topic, message.payload, str(error))
         except Exception as error:

@@ -8,8 +8,11 @@ from live import Broker, Pipeline, running, until
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
 from mqtt_mdi.bundle.sample import read_sample
+from mqtt_mdi.core.types import Result
 from mqtt_mdi.runtime.broker import free_ports
+from mqtt_mdi.runtime.client import RECEIVE_MAXIMUM
 from mqtt_mdi.wire.frames import encode_png
+from mqtt_mdi.wire.messages import RESULT
 
 
 def test_a_source_told_to_stop_answers_what_it_owes(
@@ -52,3 +55,16 @@ def test_an_answer_to_where_nobody_may_publish_harms_nobody(
     pipeline.client.publish(pipeline.topics.policy_set, {"window": 8})
     pipeline.client.wait_for_last(pipeline.topics.policy_result, lambda said: said["accepted"])
     assert not pipeline.client.on(pipeline.topics.deadletter("coordinator"))
+
+
+def test_results_of_unspeakable_sensors_do_not_stop_the_coordinator(
+    mosquitto: Broker, new_pipeline: Callable[[Broker], Pipeline]
+) -> None:
+    """More of them than the broker may leave unacknowledged; then one that is to be stored."""
+    pipeline = new_pipeline(mosquitto)
+    pipeline.coordinator()
+    for _ in range(RECEIVE_MAXIMUM + 1):
+        pipeline.client.publish(pipeline.topics.results("cam 1"), b"{}")
+    good = Result("cam1", "1", "ok", label=1, exit_stage=1)
+    pipeline.client.publish(pipeline.topics.results("cam1"), RESULT.encode(good))
+    pipeline.client.wait_for_last(pipeline.topics.metrics, lambda said: said["answered"] == 1)
