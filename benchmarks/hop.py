@@ -60,12 +60,12 @@ class Driver:
             self.connection.publish(topic, DEVICE_STATE.encode(state), retain=True)
         for message in self.connection.poll(0.05):
             if message.topic == RAW_OUT:
-                self.came += len(decode_tasks(message.payload, passthrough.HELD))
+                self.came += len(decode_tasks(message.payload, passthrough.HELD).tasks)
                 self.messages += 1
             elif message.topic.endswith("/state"):
                 self.device = DEVICE_STATE.decode(message.payload)
             else:
-                self.came += len(decode_tasks(message.payload, passthrough.NEXT))
+                self.came += len(decode_tasks(message.payload, passthrough.NEXT).tasks)
                 self.messages += 1
 
     def wait(self, goal: str, reached: Callable[[], bool]) -> None:

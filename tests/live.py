@@ -251,6 +251,7 @@ class Pipeline:
         self.broker = broker
         self.topics = Topics(name)
         self.folder = folder
+        self.env: dict[str, str] = {}
         self.database = folder / f"{name}.db"
         self._stack = ExitStack()
         self.client = self._stack.enter_context(Client(broker, f"{self.topics.root}/#"))
@@ -266,7 +267,9 @@ class Pipeline:
     def start(self, role: str, *arguments: str, name: str | None = None) -> Process:
         """Start a process of this pipeline."""
         common = ("--broker", self.broker.address, "--pipeline", self.topics.pipeline)
-        return self._stack.enter_context(running(self.folder, role, *common, *arguments, name=name))
+        return self._stack.enter_context(
+            running(self.folder, role, *common, *arguments, name=name, env=self.env)
+        )
 
     def coordinator(self, *arguments: str) -> Process:
         """Start the coordinator and wait until it serves."""

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from mqtt_mdi.core.system import ENVELOPE_BYTES, StageProfile
 from mqtt_mdi.errors import BundleError
 from mqtt_mdi.wire.frames import InputSpec
 
@@ -138,6 +139,15 @@ class Manifest(_Part):
     def macs_shares(self) -> tuple[float, ...]:
         """Cost of leaving at each exit, as a share of `full_macs`."""
         return macs_shares(self.stages)
+
+    @property
+    def profiles(self) -> tuple[StageProfile, ...]:
+        """What each stage asks for; a frame is taken to be as large as its pixels."""
+        sizes = (prod(self.stages[0].input_shape), *(stage.activation_bytes for stage in self.stages[:-1]))
+        return tuple(
+            StageProfile(stage.macs, size + ENVELOPE_BYTES, stage.graph_bytes)
+            for stage, size in zip(self.stages, sizes, strict=True)
+        )
 
     def stage(self, index: int) -> StageSpec:
         """The stage numbered `index`, from 1; raises BundleError where there is none."""

@@ -1,15 +1,12 @@
 """`mqtt-mdi demo`: the whole service on this machine, every part a process of its own."""
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -25,12 +22,12 @@ from mqtt_mdi.cli.stream import READY_S, stream_sample
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker import choose, running_broker
 from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.processes import Part, running
 from mqtt_mdi.runtime.sensor import SensorSettings, SensorShell, Tally, wait_until_ready
 from mqtt_mdi.storage.store import Summary, read_summary
 from mqtt_mdi.wire.frames import encode_png
 
 STORED_WITHIN_S = 20.0
-STOP_WITHIN_S = 5.0
 PRIVATE = ("auto", "mosquitto", "embedded")
 
 
@@ -42,46 +39,6 @@ def spread(stage_count: int, devices: int) -> list[list[int]]:
     run = min(stage_count, -(-2 * stage_count // devices))
     firsts = [round(index * stage_count / devices) for index in range(devices)]
     return [sorted((first + step) % stage_count + 1 for step in range(run)) for first in firsts]
-
-
-@dataclass
-class Part:
-    """One process of the demo and where it writes what it has to say."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def check(self) -> None:
-        """Raise ConfigError, with its last words, when the process has ended."""
-        if self.process.poll() is not None:
-            words = self.log.read_text(errors="replace").strip().splitlines()[-3:]
-            raise ConfigError(f"{self.name} ended with code {self.process.returncode}: {' / '.join(words)}")
-
-
-@contextmanager
-def running(name: str, arguments: list[str], broker: BrokerURL, folder: Path) -> Iterator[Part]:
-    """Run `mqtt-mdi` with some arguments for as long as the context lasts."""
-    log = folder / f"{name}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 -- ourselves
-            [sys.executable, "-m", "mqtt_mdi", *arguments],
-            # In the environment and not on the command line, where everybody could read the password.
-            env={**os.environ, "MDI_BROKER": broker.with_password()},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C is for us; we end the parts in order
-        )
-    try:
-        yield Part(name, process, log)
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @contextmanager

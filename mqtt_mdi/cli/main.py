@@ -1,8 +1,11 @@
 """`mqtt-mdi`: finds the command, loads that one alone, turns errors into exit codes."""
 
 import logging
+import os
 import sys
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import click
 from dotenv import load_dotenv
@@ -18,7 +21,10 @@ COMMANDS = {
     "device": "mqtt_mdi.cli.services:device",
     "sensor": "mqtt_mdi.cli.services:sensor",
     "policy": "mqtt_mdi.cli.policy:policy",
+    "certs": "mqtt_mdi.cli.certs:certs",
+    "users": "mqtt_mdi.cli.users:users",
     "simulate": "mqtt_mdi.cli.simulate:simulate",
+    "experiment": "mqtt_mdi.cli.experiment:experiment",
     "train": "mqtt_mdi.cli.train:train",
     "inspect": "mqtt_mdi.cli.inspect:inspect",
 }
@@ -47,6 +53,25 @@ class LazyGroup(click.Group):
         return command
 
 
+def load_plugins(_context: click.Context, _option: click.Parameter, names: str | None) -> None:
+    """Import files or modules that register strategies, here and in the processes started from here."""
+    for name in (names or "").split(","):
+        if not name:
+            continue
+        try:
+            if name.endswith(".py"):
+                spec = spec_from_file_location(Path(name).stem, name)
+                assert spec is not None
+                assert spec.loader is not None
+                spec.loader.exec_module(module_from_spec(spec))
+            else:
+                import_module(name)
+        except Exception as error:  # whatever a stranger's file throws
+            raise ConfigError(f"--plugin {name} cannot be imported: {error!r}") from error
+    if names:
+        os.environ["MDI_PLUGIN"] = names
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -56,6 +81,14 @@ class LazyGroup(click.Group):
 )
 @click.version_option(mqtt_mdi.__version__, prog_name="mqtt-mdi")
 @click.option("--debug", is_flag=True, envvar="MDI_DEBUG", help="Show tracebacks and say more.")
+@click.option(
+    "--plugin",
+    envvar="MDI_PLUGIN",
+    expose_value=False,
+    is_eager=True,
+    callback=load_plugins,
+    help="Python files or modules, with commas between them, that register strategies of your own.",
+)
 @click.pass_context
 def cli(context: click.Context, debug: bool) -> None:
     """Run one multi-exit network on several small devices, over an ordinary MQTT broker.

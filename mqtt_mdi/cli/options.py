@@ -2,10 +2,12 @@
 
 import signal
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from mqtt_mdi.runtime.client import BrokerURL
 
@@ -49,15 +51,41 @@ class StagesType(click.ParamType[frozenset[int] | Literal["all"]]):
         return stages
 
 
+class BytesType(click.ParamType[int]):
+    """`800000`, `800kB`, `1.5MiB`."""
+
+    name = "bytes"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read a number of bytes."""
+        try:
+            return int(_BYTES.validate_python(value))
+        except ValidationError:
+            self.fail(f"{value!r} is not a number of bytes like 800000, 800kB or 1.5MiB", param, ctx)
+
+
+_BYTES = TypeAdapter(ByteSize)
+
+
 def broker_options(command: F) -> F:
-    """--broker and --pipeline."""
-    command = click.option(
+    """--broker with the files of its TLS, and --pipeline."""
+
+    @wraps(command)
+    def with_files(
+        *, broker: BrokerURL, ca: Path | None, cert: Path | None, key: Path | None, **others: object
+    ) -> object:
+        return command(broker=broker.with_files(ca, cert, key), **others)
+
+    for name, text in reversed(_TLS_FILES.items()):
+        kind = click.Path(dir_okay=False, path_type=Path)
+        with_files = click.option(f"--{name}", type=kind, envvar=f"MDI_{name.upper()}", help=text)(with_files)
+    with_files = click.option(
         "--pipeline",
         default="demo",
         show_default=True,
         envvar="MDI_PIPELINE",
         help="Which pipeline; several may share a broker.",
-    )(command)
+    )(with_files)
     return click.option(
         "--broker",
         type=BrokerType(),
@@ -65,7 +93,14 @@ def broker_options(command: F) -> F:
         show_default=True,
         envvar="MDI_BROKER",
         help="Where the broker is: mqtt://user:password@host:1883, or mqtts:// for TLS.",
-    )(command)
+    )(with_files)  # type: ignore[return-value]
+
+
+_TLS_FILES = {
+    "ca": "With mqtts://, certificate of the authority to trust.  [default: the system's]",
+    "cert": "With mqtts://, our own certificate, for a broker that wants one.",
+    "key": "Private key of --cert.",
+}
 
 
 def bundle_option(text: str, default: Path | None = None) -> Callable[[F], F]:

@@ -5,9 +5,12 @@ import secrets
 import time
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from mqtt_mdi.cli.options import broker_options
 from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.strategies.registry import STRATEGIES
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.client import BrokerURL, Connection, Message
 from mqtt_mdi.runtime.shell import Shell
@@ -83,7 +86,16 @@ def show(broker: BrokerURL, pipeline: str, timeout: float) -> None:
     shell = PolicyShell(broker, pipeline)
     shell.ask(timeout, "no policy is retained there; is a coordinator running?")
     assert shell.policy is not None
-    click.echo(shell.policy.model_dump_json(indent=2))
+    click.echo(shell.policy.model_dump_json(indent=2, exclude_none=True))
+
+
+@policy.command()
+def strategies() -> None:
+    """List the strategies that a policy can name."""
+    table = Table(box=None, show_header=False)
+    for name, strategy in STRATEGIES.items():
+        table.add_row(name, strategy.about)
+    Console().print(table)
 
 
 @policy.command("set")
@@ -99,6 +111,8 @@ def set_(broker: BrokerURL, pipeline: str, timeout: float, patch: str) -> None:
     Examples:
       mqtt-mdi policy set '{"thresholds": [0.99, 0.99, 0.99]}'
       mqtt-mdi policy set '{"placement": {"device-1": [1, 2]}}'
+      mqtt-mdi policy set '{"strategy": "planner"}'
+      mqtt-mdi policy set '{"planning": {"goal": "accuracy", "accuracy": 0.92}}'
     """  # noqa: D301 -- click's mark for lines to keep
     try:
         json.loads(patch)

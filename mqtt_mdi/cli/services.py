@@ -8,7 +8,8 @@ from typing import Literal
 import click
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
-from mqtt_mdi.cli.options import StagesType, broker_options, bundle_option, stop_on_signals
+from mqtt_mdi.cli.options import BytesType, StagesType, broker_options, bundle_option, stop_on_signals
+from mqtt_mdi.planning.solve import solver
 from mqtt_mdi.runtime.client import BrokerURL
 
 Stages = frozenset[int] | Literal["all"]
@@ -32,7 +33,14 @@ def default_id(role: str) -> str:
     envvar="MDI_DB",
     help="SQLite file for results, policies, devices and throughput.",
 )
-def coordinator(broker: BrokerURL, pipeline: str, bundle: Path, database: Path) -> None:
+@click.option(
+    "--policy",
+    "patch",
+    default="{}",
+    envvar="MDI_POLICY",
+    help="JSON merge patch on the first policy; a database or broker that has one goes before it.",
+)
+def coordinator(broker: BrokerURL, pipeline: str, bundle: Path, database: Path, patch: str) -> None:
     """Publish the model and the policy, store results, answer changes of policy.
 
     Frames do not pass through the coordinator: sources and devices go on while it is down, and the
@@ -41,11 +49,13 @@ def coordinator(broker: BrokerURL, pipeline: str, bundle: Path, database: Path) 
     \b
     Example:
       mqtt-mdi coordinator --broker mqtt://gateway --db /var/lib/mqtt-mdi/cams.db
+      mqtt-mdi coordinator --policy '{"strategy": "planner"}'
       sqlite3 /var/lib/mqtt-mdi/cams.db 'select * from summary'
     """  # noqa: D301 -- click's mark for lines to keep
     from mqtt_mdi.runtime.coordinator import CoordinatorSettings, CoordinatorShell  # noqa: PLC0415 -- SQLAlchemy
 
-    shell = CoordinatorShell(CoordinatorSettings(broker, pipeline, bundle, database))
+    settings = CoordinatorSettings(broker, pipeline, bundle, database, patch)
+    shell = CoordinatorShell(settings, solver(bundle))
     stop_on_signals(shell.stop)
     shell.serve()
 
@@ -74,6 +84,12 @@ def _device_options(default_stages: str) -> list[click.Option]:
             envvar="MDI_EMULATE",
             help="Pass for a slower device, of so many multiply-adds a second: 1e8 is a small board.",
         ),
+        click.Option(
+            ["--memory"],
+            type=BytesType(),
+            envvar="MDI_MEMORY",
+            help="What a planner may fill with stages, like 800kB; 0 for none.  [default: without limit]",
+        ),
     ]
 
 
@@ -85,6 +101,7 @@ def device(
     stages: Stages,
     threads: int,
     emulate: float | None,
+    memory: int | None,
     broker: BrokerURL,
     pipeline: str,
     name: str | None,
@@ -99,7 +116,7 @@ def device(
     from mqtt_mdi.engine.onnx import OnnxStage  # noqa: PLC0415 -- slow to import
     from mqtt_mdi.runtime.device import Device, DeviceSettings  # noqa: PLC0415 -- slow to import
 
-    settings = DeviceSettings(broker, pipeline, name or default_id("device"), stages, bundle, emulate)
+    settings = DeviceSettings(broker, pipeline, name or default_id("device"), stages, bundle, emulate, memory)
     shell = Device(settings, lambda graph, spec: OnnxStage(graph, spec, threads))
     stop_on_signals(shell.stop)
     shell.serve()
@@ -119,6 +136,7 @@ def source(
     stages: Stages,
     threads: int,
     emulate: float | None,
+    memory: int | None,
     broker: BrokerURL,
     pipeline: str,
     name: str | None,
@@ -139,7 +157,7 @@ def source(
     from mqtt_mdi.runtime.device import DeviceSettings  # noqa: PLC0415 -- slow to import
     from mqtt_mdi.runtime.source import SourceDevice  # noqa: PLC0415 -- slow to import
 
-    settings = DeviceSettings(broker, pipeline, name or default_id("source"), stages, bundle, emulate)
+    settings = DeviceSettings(broker, pipeline, name or default_id("source"), stages, bundle, emulate, memory)
     wanted = tuple(part.strip() for part in sensors.split(",") if part.strip())
     shell = SourceDevice(settings, lambda graph, spec: OnnxStage(graph, spec, threads), wanted)
     stop_on_signals(shell.stop)

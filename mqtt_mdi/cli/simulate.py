@@ -16,10 +16,12 @@ from mqtt_mdi.cli.options import bundle_option
 from mqtt_mdi.core.coordinator import quantile
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.planning.reach import reach_of_exits
+from mqtt_mdi.planning.solve import solver
 from mqtt_mdi.simulation.bound import problem_of
 from mqtt_mdi.simulation.compute import network_of
+from mqtt_mdi.simulation.report import Report
 from mqtt_mdi.simulation.scenario import Scenario, read_scenario
-from mqtt_mdi.simulation.world import Report, World
+from mqtt_mdi.simulation.world import World
 
 
 def print_schema(context: click.Context, _option: click.Parameter, wanted: object) -> None:
@@ -65,7 +67,7 @@ def simulate(scenario: Path, bundle: Path, seed: int | None, table: Path | None,
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
     manifest = read_manifest(bundle)
-    world = World(chosen, network_of(manifest, read_trace(bundle), chosen.seed))
+    world = World(chosen, network_of(manifest, read_trace(bundle), chosen.seed), solver(bundle))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(chosen.name, total=chosen.frames)

@@ -11,9 +11,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from mqtt_mdi.core import events
-from mqtt_mdi.core.effects import AnswerPatch, CloseWindow, PublishPolicy, RecordDevice, SetTimer
+from mqtt_mdi.core.effects import (
+    AnswerPatch,
+    CloseWindow,
+    PublishPolicy,
+    RecordDecision,
+    RecordDevice,
+    SetTimer,
+    SolvePlan,
+)
+from mqtt_mdi.core.fleet import Fleet
 from mqtt_mdi.core.ledger import Tally
 from mqtt_mdi.core.policy import Policy, merge_patch
+from mqtt_mdi.core.replanning import Change, Replanner
+from mqtt_mdi.core.strategies.registry import STRATEGIES
+from mqtt_mdi.core.system import StageProfile
 from mqtt_mdi.core.thresholds import next_threshold
 from mqtt_mdi.core.types import DeviceState, Window
 
@@ -25,27 +37,34 @@ Event = (
     | events.ResultsStored
     | events.NeighbourReported
     | events.NeighbourLost
+    | events.PlanSolved
 )
-Effect = SetTimer | PublishPolicy | AnswerPatch | RecordDevice | CloseWindow
+Effect = SetTimer | PublishPolicy | AnswerPatch | RecordDevice | CloseWindow | SolvePlan | RecordDecision
 
 WINDOW = "window"
 WINDOW_S = 1.0
 ADAPT = "adapt"
+PLAN = "plan"
 LATENCIES_KEPT = 4096
 
 
 class Coordinator:
     """The machine beside the database. It is not on the path of any frame."""
 
-    def __init__(self, policy: Policy, stage_count: int, totals: Tally, rng: Random) -> None:
+    def __init__(
+        self, policy: Policy, profiles: tuple[StageProfile, ...], totals: Tally, rng: Random
+    ) -> None:
         self.policy = policy
-        self.stage_count = stage_count
+        self.stage_count = len(profiles)
+        self.fleet = Fleet(profiles)
+        self.replanner = Replanner()
         self.totals = totals
         self.devices: dict[str, DeviceState] = {}
         self.seen_at: dict[str, float] = {}
         self._tally = Tally()
         self._latencies = 0
         self._window_began: float | None = None
+        self._stir: str | None = None
         self._rng = rng
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -54,13 +73,15 @@ class Coordinator:
         match event:
             case events.Started():
                 self._window_began = now
+                self.replanner.begin(self.policy, now)
                 effects = [PublishPolicy(self.policy, "start"), SetTimer(WINDOW, now + WINDOW_S)]
                 effects.append(SetTimer(ADAPT, now + self.policy.adaptation.period_s))
-            case events.TimerFired(key) if key == WINDOW:
-                effects = [*self._forget_silent(now), self._close_window(now)]
-                effects.append(SetTimer(WINDOW, now + WINDOW_S))
-            case events.TimerFired(key) if key == ADAPT:
-                effects = [*self._adapt(), SetTimer(ADAPT, now + self.policy.adaptation.period_s)]
+                effects.append(SetTimer(PLAN, now + self.policy.planning.interval_s))
+            case events.TimerFired(key):
+                effects = self._fire(key, now)
+            case events.PlanSolved():
+                self.replanner.solved(event, self.policy, now)
+                effects = self._plan(now)
             case events.PolicyChanged(policy):
                 effects = self._adopt(policy)
             case events.PatchRequested(patch, request):
@@ -75,11 +96,23 @@ class Coordinator:
                 pass
         return effects
 
+    def _fire(self, key: str, now: float) -> list[Effect]:
+        if key == WINDOW:
+            effects = [*self._forget_silent(now), self._close_window(now)]
+            return [*effects, SetTimer(WINDOW, now + WINDOW_S)]
+        if key == ADAPT:
+            return [*self._adapt(), SetTimer(ADAPT, now + self.policy.adaptation.period_s)]
+        if key == PLAN:
+            return [*self._plan(now), SetTimer(PLAN, now + self.policy.planning.interval_s)]
+        return []
+
     def fault(self, policy: Policy) -> str | None:
         """Why a policy that is well formed does not fit this pipeline, or None."""
         early = self.stage_count - 1
         if len(policy.thresholds) != early:
             return f"thresholds: {len(policy.thresholds)} values, this network has {early} early exits"
+        if policy.strategy not in STRATEGIES:
+            return f"strategy: {policy.strategy} is not one of {', '.join(STRATEGIES)}"
         for device, stages in policy.placement.items():
             if strange := [stage for stage in stages if stage > self.stage_count]:
                 return f"placement.{device}: stages {strange}, this network has {self.stage_count}"
@@ -99,15 +132,61 @@ class Coordinator:
         version = self.policy.version
         if "version" in patch:
             return [AnswerPatch(request, version, "version: given by the coordinator, leave it out")]
-        merged = merge_patch(self.policy.model_dump(mode="json"), dict(patch)) | {"version": version + 1}
+        base = self.policy.model_dump(mode="json")
+        fresh = patch.get("strategy", self.policy.strategy) != self.policy.strategy
+        if fresh:  # what another strategy laid out means nothing to this one
+            base |= {"placement": {}, "shares": {}}
+        merged = merge_patch(base, dict(patch)) | {"version": version + 1}
         try:
             policy = Policy.model_validate_json(json.dumps(merged), strict=True)
         except ValidationError as error:
             return [AnswerPatch(request, version, _faults(error))]
         if (reason := self.fault(policy)) is not None:
             return [AnswerPatch(request, version, reason)]
+        if fresh and "placement" not in patch and (placement := self._layout(policy)) is not None:
+            policy = policy.model_copy(update={"placement": placement})
         self.policy = policy
+        self.replanner.want("policy/set")
         return [PublishPolicy(policy, "policy/set"), AnswerPatch(request, policy.version)]
+
+    def _change(self, change: Change) -> Effect:
+        """Put some fields of the policy in force."""
+        fields = dict(change.fields) | {"version": self.policy.version + 1}
+        self.policy = self.policy.model_copy(update=fields)
+        return PublishPolicy(self.policy, change.reason)
+
+    def _plan(self, now: float) -> list[Effect]:
+        """Let the planner see what is new, where the strategy plans; else lay stages out by its rule."""
+        if not STRATEGIES[self.policy.strategy].planned:
+            return self._arrange(now)
+        effects: list[Effect] = []
+        if (order := self.replanner.consider(self.fleet, self.policy, now)) is not None:
+            effects.append(order)
+        while (change := self.replanner.proceed(self.fleet, self.policy, now)) is not None:
+            if not self._holds(change):
+                effects.append(self._change(change))
+        effects += [RecordDecision(reason) for reason in self.replanner.decisions]
+        self.replanner.decisions.clear()
+        return effects
+
+    def _holds(self, change: Change) -> bool:
+        """Whether a change would change nothing."""
+        return all(getattr(self.policy, name) == value for name, value in change.fields.items())
+
+    def _arrange(self, now: float) -> list[Effect]:
+        """Lay stages out anew after devices came or went, once all had time to tell that they are there."""
+        if self._stir is None or now < self.replanner.earliest:
+            return []
+        reason, self._stir = f"{self.policy.strategy}: {self._stir}", None
+        placement = self._layout(self.policy)
+        if placement is None or placement == self.policy.placement:
+            return []
+        return [self._change(Change({"placement": placement}, reason))]
+
+    def _layout(self, policy: Policy) -> dict[str, tuple[int, ...]] | None:
+        """Where a policy's strategy wants the stages by its own rule, if it has one."""
+        placement = STRATEGIES[policy.strategy].arrange(self.fleet.system(policy))
+        return None if placement is None else dict(placement)
 
     def _adapt(self) -> list[Effect]:
         """Algorithm 4, on the fullest of the sources' queues."""
@@ -122,9 +201,7 @@ class Coordinator:
         thresholds = tuple(next_threshold(t, max(queues), rule) for t in self.policy.thresholds)
         if thresholds == self.policy.thresholds:
             return []
-        changed = {"thresholds": thresholds, "version": self.policy.version + 1}
-        self.policy = self.policy.model_copy(update=changed)
-        return [PublishPolicy(self.policy, f"load: {max(queues)} tasks queued")]
+        return [self._change(Change({"thresholds": thresholds}, f"load: {max(queues)} tasks queued"))]
 
     def _hear(self, state: DeviceState, now: float) -> list[Effect]:
         known = self.devices.get(state.device)
@@ -132,20 +209,28 @@ class Coordinator:
             state = replace(known, online=False)
         self.devices[state.device] = state
         self.seen_at[state.device] = now
-        told = known is not None and (known.online, known.stages, known.boot) == (
+        self.fleet.hear(state, now)
+        if known is not None and _alike(known, state):
+            return []
+        effects: list[Effect] = []
+        if known is None or (known.online, known.stages, known.boot) != (
             state.online,
             state.stages,
             state.boot,
-        )
-        return [] if told else [RecordDevice(state)]
+        ):
+            effects.append(RecordDevice(state))
+        if known is None or known.online != state.online:
+            self._stir = f"{state.device} {'joined' if state.online else 'left'}"
+            self.replanner.look()
+        return effects + self._plan(now)
 
     def _forget_silent(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for device, state in self.devices.items():
-            if state.online and now - self.seen_at[device] > self.policy.silence_s:
-                self.devices[device] = replace(state, online=False)
-                effects.append(RecordDevice(self.devices[device]))
-        return effects
+        silent = [
+            state
+            for device, state in self.devices.items()
+            if state.online and now - self.seen_at[device] > self.policy.silence_s
+        ]
+        return [effect for state in silent for effect in self._hear(replace(state, online=False), now)]
 
     def _count(self, stored: events.ResultsStored) -> None:
         for tally in (self._tally, self.totals):
@@ -190,6 +275,11 @@ class Coordinator:
             quantile(tally.latencies_ms, 0.5),
             quantile(tally.latencies_ms, 0.95),
         )
+
+
+def _alike(a: DeviceState, b: DeviceState) -> bool:
+    """Whether two states of a device call for nothing to be done."""
+    return (a.online, a.stages, a.boot, a.policy_version) == (b.online, b.stages, b.boot, b.policy_version)
 
 
 def exit_counts(exits: Counter[int], stage_count: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.system import System
 from mqtt_mdi.core.types import DeviceState, FrameKey, Outcome, Result, Task, Window
 
 
@@ -91,6 +92,21 @@ class PublishPolicy:
 
     policy: Policy
     origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class SolvePlan:
+    """Plan for a system as the policy's `planning` asks; answers with PlanSolved."""
+
+    system: System
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class RecordDecision:
+    """Tell people what the planner decided and why."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

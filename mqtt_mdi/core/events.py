@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.system import Plan
 from mqtt_mdi.core.types import DeviceState, FrameKey, Outcome, Result, Task
 
 
@@ -43,9 +44,10 @@ class NeighbourLost:
 
 @dataclass(frozen=True, slots=True)
 class TaskArrived:
-    """A task reached this worker, from another or from the source beside it."""
+    """A task reached this worker, from another, named if it said so, or from the source beside it."""
 
     task: Task
+    sender: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,14 @@ class ResultsStored:
     results: tuple[Result, ...] = ()
     duplicates: int = 0
     graded: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSolved:
+    """The solver is done: a plan, or why there is none."""
+
+    plan: Plan | None
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """MDI-Exit, Algorithm 2: whether and to whom a worker sends a task (arXiv 2408.05247)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -36,12 +36,7 @@ class Neighbour:
 
 
 def optional_target(
-    neighbours: Iterable[Neighbour],
-    *,
-    output_length: int,
-    own_wait: float,
-    queue_limit: int,
-    rng: Random,
+    neighbours: Iterable[Neighbour], *, output_length: int, own_wait: float, rng: Random
 ) -> Neighbour | None:
     """A neighbour for a task that could also stay.
 
@@ -49,7 +44,7 @@ def optional_target(
     otherwise with probability min(1, I_n Γ_n / (D_nm + I_m Γ_m)). `own_wait` is I_n Γ_n in seconds.
     """
     for neighbour in neighbours:
-        if output_length <= neighbour.backlog or neighbour.backlog >= queue_limit:
+        if output_length <= neighbour.backlog:
             continue
         wait = neighbour.wait
         if wait < own_wait or (wait > 0 and rng.random() < own_wait / wait):
@@ -57,11 +52,10 @@ def optional_target(
     return None
 
 
-def required_target(neighbours: Iterable[Neighbour], *, queue_limit: int, rng: Random) -> Neighbour | None:
-    """A neighbour for a task whose stage is not held here: the one with the least expected wait.
+def required_target(neighbours: Sequence[Neighbour], *, rng: Random) -> Neighbour:
+    """Of at least one neighbour, that with the least expected wait for a task that cannot stay.
 
     The published rule has no such task; here it would compare with an infinite wait of one's own, so
-    every neighbour with room qualifies and the shortest wait decides, ties by lot.
+    the shortest wait decides, ties by lot.
     """
-    fitting = [n for n in neighbours if n.backlog < queue_limit]
-    return min(fitting, key=lambda n: (n.wait, n.backlog, rng.random()), default=None)
+    return min(neighbours, key=lambda n: (n.wait, n.backlog, rng.random()))

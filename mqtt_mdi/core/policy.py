@@ -1,10 +1,12 @@
 """The policy: every constant of the running system, versioned, published retained."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mqtt_mdi.core.types import Count, Identifier, StageIndex
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Admission(BaseModel):
@@ -46,6 +48,54 @@ class Adaptation(BaseModel):
     least: float = Field(0.4, ge=0, le=1, description="T_min: never less sure than this.")
 
 
+class Planning(BaseModel):
+    """What the planner is to reach, where the strategy plans.
+
+    The constants are ours, from experiments (docs/experiments.md).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    goal: Literal["thresholds", "accuracy", "rate"] = Field(
+        "thresholds",
+        description="`thresholds`: the highest rate with the policy's thresholds; `accuracy`: the highest "
+        "rate at that accuracy or more; `rate`: the highest accuracy at that rate or more.",
+    )
+    accuracy: float | None = Field(
+        None, gt=0, le=1, description="Share of right answers to keep, on the trace."
+    )
+    rate: float | None = Field(None, gt=0, description="Frames a second to keep up with.")
+    patience_s: float = Field(
+        0.1,
+        ge=0,
+        le=60,
+        description="A device whose expected wait is longer than another's by more than this is passed over.",
+    )
+    tasks_a_device: int = Field(
+        8, ge=1, le=10_000, description="Frames that a source keeps admitted for each device,"
+    )
+    depth_s: float = Field(
+        0.05, ge=0, le=60, description="and on top, those of so many seconds at the planned rate."
+    )
+    drift: float = Field(
+        0.25, gt=0, le=10, description="Share by which a measured time or link must change to plan anew."
+    )
+    interval_s: float = Field(0.5, gt=0, le=3600, description="Seconds between two plans, at least.")
+    time_limit_s: float = Field(2.0, gt=0, le=600, description="Seconds the solver may take.")
+    loading_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="Seconds a device may take to load a stage before the plan is given up.",
+    )
+
+    @model_validator(mode="after")
+    def _goal_is_given(self) -> Self:
+        if self.goal != "thresholds" and getattr(self, self.goal) is None:
+            raise ValueError(f"goal {self.goal} needs a value for {self.goal}")
+        return self
+
+
 class Policy(BaseModel):
     """Thresholds, placement and limits that all machines obey.
 
@@ -61,6 +111,19 @@ class Policy(BaseModel):
     placement: dict[Identifier, tuple[StageIndex, ...]] = Field(
         default_factory=dict,
         description="Stages by device; a device not named here keeps those it was started with.",
+    )
+    strategy: Identifier = Field(
+        "mdi-exit",
+        description="By which rules tasks are shared out; `mqtt-mdi policy strategies` lists them.",
+    )
+    planning: Planning = Planning()
+    shares: dict[Identifier, dict[StageIndex, dict[Identifier, Share]]] = Field(
+        default_factory=dict,
+        description="The planner's: by device and stage, how much of what comes up there goes where.",
+    )
+    neighbours: dict[Identifier, tuple[Identifier, ...]] = Field(
+        default_factory=dict,
+        description="Devices that a device may send to; one not named here may send to all.",
     )
     output_threshold: Count = Field(
         8, description="T_O of MDI-Exit's Algorithm 1: with a longer output queue the task stays here."

@@ -23,7 +23,9 @@ class OutputQueue:
 
     def stages(self) -> list[int]:
         """The stages that have tasks waiting, latest stage first: those frames are nearest to done."""
-        return sorted((stage for stage, tasks in self._by_stage.items() if tasks), reverse=True)
+        if not self._length:
+            return []
+        return sorted([stage for stage, tasks in self._by_stage.items() if tasks], reverse=True)
 
     def head(self, stage: int) -> Task:
         """The oldest task of a stage."""

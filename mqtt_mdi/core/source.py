@@ -82,31 +82,31 @@ class Source:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one fact; return orders."""
         effects: list[Effect] = []
-        match event:
-            case events.PolicyChanged(policy):
-                if policy.version > self.policy.version and len(policy.thresholds) == self.stage_count - 1:
-                    self.policy = policy
+        match event:  # the most frequent first
             case events.FrameArrived(frame, size):
-                effects.extend(self._arrive(frame, size))
+                effects += self._arrive(frame, size)
             case events.OutcomeReported(outcome):
-                effects.extend(self._hear(outcome, now))
+                effects += self._hear(outcome, now)
             case events.TimerFired(key) if key == LEASE:
                 self._timer_at = None
-                effects.extend(self._expire(now))
+                effects += self._expire(now)
             case events.TimerFired(key) if key == ADAPT:
                 effects.append(ObserveBacklog())
             case events.BacklogObserved(tasks):
-                effects.extend(self._adapt(tasks, now))
+                effects += self._adapt(tasks, now)
+            case events.PolicyChanged(policy):
+                if policy.version > self.policy.version and len(policy.thresholds) == self.stage_count - 1:
+                    self.policy = policy
             case events.Stopping():
                 self._stopping = True
             case events.Stopped():
-                effects.extend(self._give_up(now))
+                effects += self._give_up(now)
             case _:
                 pass
-        effects.extend(self._pace(now))
-        effects.extend(self._admit(now))
-        effects.extend(self._refuse_excess())
-        effects.extend(self._set_timer())
+        effects += self._pace(now)
+        effects += self._admit(now)
+        effects += self._refuse_excess()
+        effects += self._set_timer()
         return effects
 
     def check(self) -> None:
@@ -198,19 +198,20 @@ class Source:
             heapify(self._expiries)
 
     def _hear(self, outcome: Outcome, now: float) -> list[Effect]:
-        lease = self.leases.get(outcome.frame)
+        frame = outcome.frame
+        lease = self.leases.get(frame)
         if lease is None or outcome.attempt > lease.attempt:
             self.ledger.duplicates += 1
             return []
         if outcome.reason is None:
             self._response.observe(now - lease.began[outcome.attempt - 1])
-            return self._answer(outcome.frame, outcome, now)
+            return self._answer(frame, outcome, now)
         if outcome.attempt < lease.attempt:
             return []
         if outcome.retry and lease.attempt < self.policy.max_attempts:
-            self._schedule(outcome.frame, now + RETRY_DELAY_S * 2 ** min(lease.attempt, 6))
+            self._schedule(frame, now + RETRY_DELAY_S * 2 ** min(lease.attempt, 6))
             return []
-        return self._answer(outcome.frame, outcome, now)
+        return self._answer(frame, outcome, now)
 
     def _expire(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

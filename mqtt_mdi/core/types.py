@@ -126,10 +126,14 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """A neighbour's time stamp given back: measures the link without a common clock."""
+    """A neighbour's time stamp given back: measures the link without a common clock.
+
+    `received` counts the bytes of tasks that came from that neighbour since this start.
+    """
 
     stamp: Number
     held_s: Seconds
+    received: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,8 @@ class DeviceState:
 
     `boot` is drawn afresh at each start; `service_s` is the moving average of seconds per task,
     `service_by_stage` the same for each stage it has run; `stamp` is read from the device's clock
-    and comes back in its neighbours' `echoes`.
+    and comes back in its neighbours' `echoes`. `delays` are the seconds D_nm to each neighbour, as
+    measured; `memory` the bytes that stages may take, None without limit.
     """
 
     device: Identifier
@@ -153,7 +158,9 @@ class DeviceState:
     service_by_stage: dict[StageIndex, Seconds] = field(default_factory=dict)
     counters: dict[Annotated[str, MinLen(1), MaxLen(64)], Count] = field(default_factory=dict)
     policy_version: Count = 0
+    memory: Count | None = None
     stamp: Number = 0.0
+    delays: Annotated[dict[Identifier, Seconds], MaxLen(1024)] = field(default_factory=dict)
     echoes: Annotated[dict[Identifier, Echo], MaxLen(1024)] = field(default_factory=dict)
 
 

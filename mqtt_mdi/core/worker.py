@@ -1,14 +1,17 @@
-"""The worker: runs stages, lets frames leave at sure exits, hands tasks on. MDI-Exit, rules 1 and 2."""
+"""The worker: runs stages, lets frames leave at sure exits, hands tasks on as its strategy says."""
 
 from collections import Counter, deque
 from dataclasses import replace
 from random import Random
+from typing import Any
 
-from mqtt_mdi.core import events, exits, offload
+from mqtt_mdi.core import events, exits
 from mqtt_mdi.core.effects import DropInput, PublishState, ReportOutcome, RunStage, SendTask, SetTimer
 from mqtt_mdi.core.offload import Neighbour, smooth
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.queues import OutputQueue, RecentSet
+from mqtt_mdi.core.strategies.registry import STRATEGIES
+from mqtt_mdi.core.system import ENVELOPE_BYTES
 from mqtt_mdi.core.types import DeviceState, Echo, Outcome, Task
 
 Event = (
@@ -26,6 +29,10 @@ Effect = SetTimer | RunStage | SendTask | ReportOutcome | DropInput | PublishSta
 
 REPORT = "report"
 DUPLICATES_REMEMBERED = 8192
+LONGEST_ROUND_TRIP_S = 60.0
+"""On a full link an echo takes seconds; what seems to take longer was stamped by another start."""
+ROUTED_REMEMBERED = 256
+"""Tasks of a stage after whose routing the counts are halved, so that shares hold for the recent past."""
 
 
 class Worker:
@@ -34,6 +41,7 @@ class Worker:
     def __init__(self, identity: DeviceState, policy: Policy, stage_count: int, rng: Random) -> None:
         self.identity = identity
         self.policy = policy
+        self.strategy = STRATEGIES[policy.strategy]
         self.stage_count = stage_count
         self.rng = rng
         self.stages: frozenset[int] = frozenset()
@@ -44,44 +52,68 @@ class Worker:
         self.service_s: float | None = None
         self.service_by_stage: dict[int, float] = {}
         self.counters: Counter[str] = Counter()
-        self.reported: DeviceState | None = None
+        self.routed: Counter[tuple[int, str]] = Counter()
+        self.received: Counter[str] = Counter()
         self._seen = RecentSet(DUPLICATES_REMEMBERED)
         self._queued: dict[tuple[str, str, int], tuple[int, int]] = {}
         self._serial = 0
         self._capacity = 2 * policy.queue_limit
         self._moved = 0
+        self._told: dict[str, Any] = {}
+        self._told_at = 0.0
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take one fact; return orders."""
         effects: list[Effect] = []
-        match event:
-            case events.Started():
-                self.reported = None
-                effects.extend(self._report(now))
+        match event:  # the most frequent first
+            case events.TaskArrived(task, sender):
+                effects += self._take(task, sender)
+            case events.StageCompleted():
+                effects += self._completed(event)
+            case events.NeighbourReported(state):
+                self._hear(state, now)
             case events.TimerFired(key) if key == REPORT:
                 self._forget_silent(now)
-                effects.extend(self._shed())
-                effects.extend(self._report(now))
-            case events.PolicyChanged(policy):
-                self._obey(policy)
-            case events.StagesReady(stages):
-                self._hold(stages)
-            case events.NeighbourReported(state) if state.device != self.identity.device:
-                self._hear(state, now)
+                effects += self._shed()
+                effects += self._report(now)
             case events.NeighbourLost(device):
                 self.neighbours.pop(device, None)
-            case events.TaskArrived(task):
-                effects.extend(self._take(task))
-            case events.StageCompleted():
-                effects.extend(self._completed(event))
             case events.StageFailed(task, reason, retry):
                 self.running = None
                 self.counters["stage_failures"] += 1
                 effects.append(self._failure(task, reason, retry=retry))
-        effects.extend(self._work())
-        effects.extend(self._offload())
-        effects.extend(self._work())  # what left may have ended a pause
+            case events.PolicyChanged(policy):
+                self._obey(policy)
+            case events.StagesReady(stages):
+                self._hold(stages)
+            case events.Started():
+                self._told = {}
+                effects += self._report(now)
+        effects += self._offload()
+        effects += self._work()
         return effects
+
+    @property
+    def name(self) -> str:
+        """The device."""
+        return self.identity.device
+
+    @property
+    def wait(self) -> float:
+        """I_n Γ_n with the task in the engine: seconds until a task queued now would begin."""
+        return (len(self.input) + (self.running is not None)) * (self.service_s or 0.0)
+
+    def holders(self, stage: int) -> list[Neighbour]:
+        """The neighbours that hold a stage, may be sent to and have room."""
+        limit = self.policy.queue_limit
+        allowed = self.policy.neighbours.get(self.identity.device)
+        return [
+            neighbour
+            for name, neighbour in self.neighbours.items()
+            if stage in neighbour.state.stages
+            and neighbour.backlog < limit
+            and (allowed is None or name in allowed)
+        ]
 
     def check(self) -> None:
         """The invariants of this machine."""
@@ -94,36 +126,44 @@ class Worker:
         """What this worker tells the others."""
         return replace(
             self.identity,
-            stages=tuple(sorted(self.stages)),
-            input_queue=len(self.input),
-            output_queue=len(self.output),
-            running=int(self.running is not None),
-            service_s=self.service_s or 0.0,
-            service_by_stage=dict(self.service_by_stage),
-            counters=dict(self.counters),
-            policy_version=self.policy.version,
+            **self._news(),
             stamp=now,
+            delays={name: n.delay for name, n in self.neighbours.items() if n.delay is not None},
             echoes={
-                name: Echo(neighbour.state.stamp, max(0.0, now - neighbour.seen_at))
-                for name, neighbour in self.neighbours.items()
+                name: Echo(n.state.stamp, max(0.0, now - n.seen_at), self.received[name])
+                for name, n in self.neighbours.items()
             },
         )
 
+    def _news(self) -> dict[str, Any]:
+        """What of the state is worth a report when it changes."""
+        return {
+            "stages": tuple(sorted(self.stages)),
+            "input_queue": len(self.input),
+            "output_queue": len(self.output),
+            "running": int(self.running is not None),
+            "service_s": self.service_s or 0.0,
+            "service_by_stage": dict(self.service_by_stage),
+            "counters": dict(self.counters),
+            "policy_version": self.policy.version,
+        }
+
     def _report(self, now: float) -> list[Effect]:
-        state = self.state(now)
-        last = self.reported
         effects: list[Effect] = [SetTimer(REPORT, now + self.policy.report_interval_s)]
-        changed = last is None or replace(state, stamp=last.stamp, echoes=last.echoes) != last
-        if changed or (last is not None and now - last.stamp >= self.policy.silence_s / 3):
-            self.reported = state
-            effects.append(PublishState(state))
+        news = self._news()
+        if news != self._told or now - self._told_at >= self.policy.silence_s / 3:
+            self._told, self._told_at = news, now
+            effects.append(PublishState(self.state(now)))
         return effects
 
     def _obey(self, policy: Policy) -> None:
-        if len(policy.thresholds) != self.stage_count - 1:
+        if len(policy.thresholds) != self.stage_count - 1 or policy.strategy not in STRATEGIES:
             self.counters["policies_refused"] += 1
         elif policy.version > self.policy.version:
+            if policy.shares != self.policy.shares:
+                self.routed.clear()
             self.policy = policy
+            self.strategy = STRATEGIES[policy.strategy]
             # What came before a lower limit stays until it is done.
             self._capacity = max(2 * policy.queue_limit, self._held())
 
@@ -150,6 +190,8 @@ class Worker:
         return [DropInput(task), self._failure(task, f"nobody took stage {task.stage}", retry=True)]
 
     def _hear(self, state: DeviceState, now: float) -> None:
+        if state.device == self.identity.device:
+            return
         if not state.online:
             self.neighbours.pop(state.device, None)
             return
@@ -157,7 +199,7 @@ class Worker:
         delay = known.delay if known else None
         if echo := state.echoes.get(self.identity.device):
             round_trip = now - echo.stamp - echo.held_s
-            if 0 <= round_trip <= self.policy.silence_s:
+            if 0 <= round_trip <= LONGEST_ROUND_TRIP_S:
                 delay = smooth(delay, round_trip / 2)
         self.neighbours[state.device] = Neighbour(state, now, delay)
 
@@ -168,14 +210,17 @@ class Worker:
         for task in waiting:
             (self.input if task.stage in stages else self.output).append(task)
 
-    def _take(self, task: Task) -> list[Effect]:
+    def _take(self, task: Task, sender: str | None) -> list[Effect]:
         self.counters["arrived"] += 1
+        if sender in self.neighbours:
+            self.received[sender] += task.size + ENVELOPE_BYTES
         if not self._seen.add(task.key) or self._is_ahead(task):
             return self._ignore(task)
         if task.stage > self.stage_count:
             reason = f"stage {task.stage} of {self.stage_count} does not exist"
             return [DropInput(task), self._failure(task, reason)]
-        queue = self.input if task.stage in self.stages else self.output
+        came_up_here = task.hops == 0 and task.source == self.identity.device
+        queue = self._queue_for(task, asked=came_up_here or self.strategy.relays)
         limit = self.policy.queue_limit
         # Both: a task that changes queues here always has a place.
         if len(queue) >= limit or self._held() >= 2 * limit:
@@ -184,16 +229,31 @@ class Worker:
         self._enqueue(queue, task)
         return []
 
+    def _queue_for(self, task: Task, *, asked: bool) -> deque[Task] | OutputQueue:
+        """I_n or O_n; the strategy is `asked`, or what can run here stays."""
+        if task.stage not in self.stages or (asked and not self.strategy.keeps(self, task)):
+            return self.output
+        if asked:
+            self._count_route(task.stage, self.identity.device)
+        return self.input
+
+    def _count_route(self, stage: int, device: str) -> None:
+        routed = self.routed
+        routed[stage, device] += 1
+        if routed[stage, device] >= ROUTED_REMEMBERED:
+            for route in routed:
+                routed[route] //= 2
+
     def _is_ahead(self, task: Task) -> bool:
         """Whether the same frame waits or runs here at this stage or a later one, in any attempt.
 
         When frames are slow to answer their sources try again; running both attempts would make
         everything slower still.
         """
-        if (running := self.running) and running.frame == task.frame and running.stage >= task.stage:
+        sensor, frame_id, first = task.work
+        if (running := self.running) and running.stage >= first and running.work[:2] == (sensor, frame_id):
             return True
-        stages = range(task.stage, self.stage_count + 1)
-        return any((task.sensor, task.frame_id, stage) in self._queued for stage in stages)
+        return any((sensor, frame_id, stage) in self._queued for stage in range(first, self.stage_count + 1))
 
     def _ignore(self, duplicate: Task) -> list[Effect]:
         """A second delivery, or another attempt at what waits here and will be done anyway."""
@@ -212,21 +272,15 @@ class Worker:
         self.service_s = smooth(self.service_s, event.seconds)
         self.service_by_stage[task.stage] = smooth(self.service_by_stage.get(task.stage), event.seconds)
         self.counters["completed"] += 1
-        following = replace(task, stage=task.stage + 1, size=event.size)
-        where = exits.after_stage(
-            leaves_here=exits.leaves(event.score, task.stage, self.policy.thresholds),
-            holds_next=following.stage in self.stages,
-            input_length=len(self.input),
-            output_length=len(self.output),
-            output_threshold=self.policy.output_threshold,
-        )
-        if where is exits.Next.EXIT:
+        following = moved(task, stage=task.stage + 1, hops=task.hops, size=event.size)
+        sure = self.strategy.early_exits and exits.leaves(event.score, task.stage, self.policy.thresholds)
+        if sure or task.stage == self.stage_count:
             self.counters["exits"] += 1
             outcome = self._outcome(task, label=event.label, score=event.score)
             return [DropInput(following), ReportOutcome(task.source, outcome)]
         if not self._seen.add(following.key) or self._is_ahead(following):
             return self._ignore(following)
-        self._enqueue(self.input if where is exits.Next.INPUT else self.output, following)
+        self._enqueue(self._queue_for(following, asked=True), following)
         return []
 
     def _work(self) -> list[Effect]:
@@ -257,43 +311,26 @@ class Worker:
     def _offload(self) -> list[Effect]:
         effects: list[Effect] = []
         for stage in self.output.stages():
-            holders = [n for n in self.neighbours.values() if stage in n.state.stages]
-            while holders and self.output.holds(stage):
-                target = self._target(holders, required=stage not in self.stages)
-                if target is None:
-                    break
+            while self.output.holds(stage) and (target := self.strategy.target(self, stage)) is not None:
                 task = self.output.pop(stage)
                 del self._queued[task.work]
                 self._seen.discard(task.key)  # it may be handed back when the other gives the stage up
-                target.unreported += 1
+                if target in self.neighbours:
+                    self.neighbours[target].unreported += 1
+                self._count_route(stage, target)
                 self.counters["sent"] += 1
-                effects.append(SendTask(target.state.device, replace(task, hops=task.hops + 1)))
+                effects.append(SendTask(target, moved(task, stage=stage, hops=task.hops + 1, size=task.size)))
         return effects
 
-    def _target(self, holders: list[Neighbour], *, required: bool) -> Neighbour | None:
-        limit = self.policy.queue_limit
-        if required:
-            return offload.required_target(holders, queue_limit=limit, rng=self.rng)
-        backlog = len(self.input) + (self.running is not None)
-        return offload.optional_target(
-            holders,
-            output_length=len(self.output),
-            own_wait=backlog * (self.service_s or 0.0),
-            queue_limit=limit,
-            rng=self.rng,
-        )
-
     def _outcome(self, task: Task, **result: object) -> Outcome:
-        return Outcome(
-            task.sensor,
-            task.frame_id,
-            task.attempt,
-            task.stage,
-            self.identity.device,
-            task.hops,
-            **result,  # type: ignore[arg-type]
-        )
+        who = (task.sensor, task.frame_id, task.attempt, task.stage, self.identity.device, task.hops)
+        return Outcome(*who, **result)  # type: ignore[arg-type]
 
     def _failure(self, task: Task, reason: str, *, retry: bool = False) -> ReportOutcome:
         self.counters["failures"] += 1
         return ReportOutcome(task.source, self._outcome(task, reason=reason[:500], retry=retry))
+
+
+def moved(task: Task, *, stage: int, hops: int, size: int) -> Task:
+    """The same frame's task elsewhere or of another stage: each frame has several, `replace` is slow."""
+    return Task(task.sensor, task.frame_id, task.source, stage, task.attempt, hops, task.admitted_at, size)

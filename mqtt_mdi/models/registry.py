@@ -1,6 +1,7 @@
 """The models that can be trained by name; one family a file."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
@@ -12,12 +13,21 @@ Builder = Callable[[int, int, float], nn.Module]
 
 
 def _mobilenetv2(classes: int, channels: int, width: float) -> nn.Module:
+    return MobileNetV2(_config(classes, channels, width))
+
+
+def _static_mobilenetv2(classes: int, channels: int, width: float) -> nn.Module:
+    """Without early exits: one stage, the control that a network with exits has to beat."""
+    return MobileNetV2(replace(_config(classes, channels, width), cuts=()))
+
+
+def _config(classes: int, channels: int, width: float) -> MobileNetV2Config:
     # Half the paper's 1280 last channels at width 1: small pictures have few classes to tell apart.
     last = make_divisible(640 * width)
-    return MobileNetV2(MobileNetV2Config(classes=classes, channels=channels, width=width, last_channels=last))
+    return MobileNetV2Config(classes=classes, channels=channels, width=width, last_channels=last)
 
 
-MODELS: dict[str, Builder] = {"mobilenetv2": _mobilenetv2}
+MODELS: dict[str, Builder] = {"mobilenetv2": _mobilenetv2, "mobilenetv2-static": _static_mobilenetv2}
 
 
 def build(name: str, classes: int, channels: int, width: float) -> nn.Module:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mqtt_mdi.planning.placement import Search, choose_placement
+from mqtt_mdi.planning.placement import Search, choose_placement, relaxed_limit
 from mqtt_mdi.planning.problem import Pair, Problem, useful_holders
 from mqtt_mdi.planning.programme import TOLERANCE, Mask, Programme
 
@@ -47,10 +47,11 @@ def fluid_bound(problem: Problem, search: Search = QUICKLY) -> Bound:
     programme = Programme(problem)
     best = programme.fastest(allowed)
     limit = best.rate
-    if _crowded(problem, allowed):
+    if _crowded(problem, allowed) or any(device.loaded for device in problem.devices):
         chosen, limit = choose_placement(problem, programme, allowed, limit, search)
         allowed = _mask(_placed(problem, chosen))
         best = programme.fastest(allowed)
+    programme = Programme(problem, best.rate)
     plan = programme.thriftiest(allowed, best.rate)
     work, flows = (np.where(r > TOLERANCE * programme.scale, r, 0.0) for r in (plan.work, plan.flows))
     return Bound(
@@ -60,6 +61,17 @@ def fluid_bound(problem: Problem, search: Search = QUICKLY) -> Bound:
         {pair: tuple(rates) for pair, rates in zip(problem.links, flows.tolist(), strict=True) if any(rates)},
         _placement(problem, allowed, work > 0),
     )
+
+
+def rate_limit(problem: Problem) -> float:
+    """A rate that no placement exceeds, and the very bound where the placement is given.
+
+    Takes a fraction of the time that `fluid_bound` takes, and raises as that does.
+    """
+    allowed = _mask(problem)
+    if _crowded(problem, allowed):
+        return relaxed_limit(problem, allowed)
+    return Programme(problem).fastest(allowed).rate
 
 
 def _mask(problem: Problem) -> Mask:
@@ -91,6 +103,8 @@ def _placement(problem: Problem, allowed: Mask, works: Mask) -> dict[str, tuple[
     idle = ~works.any(axis=0)
     used = works | (allowed & idle)
     return {
-        device.name: tuple(sorted(device.stages) if device.stages is not None else np.flatnonzero(row) + 1)
+        device.name: tuple(
+            sorted(device.stages) if device.stages is not None else (np.flatnonzero(row) + 1).tolist()
+        )
         for device, row in zip(problem.devices, used.tolist(), strict=True)
     }

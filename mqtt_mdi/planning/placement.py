@@ -16,15 +16,39 @@ Block = tuple[Any, Any, Any, Any]
 """Rows of constraints: two matrices beside each other, None for zeros; the least and the most of the rows."""
 
 HUB = ""
+WORTH = 1e-3
+"""The share of the rate that a stage must bring to be placed on a device that has others already."""
+MANY = 1000
+"""Columns from which HiGHS may take seconds before it branches at all."""
 _INFEASIBLE = 2
 
 
 @dataclass(frozen=True)
 class Search:
-    """How many seconds to look for a placement, and how near to the best suffices, as a share."""
+    """When to stop looking for a placement, and how near to the best suffices, as a share.
+
+    A search ends by itself, and always in the same way, after so many nodes of the tree as `effort` allows:
+    the time for a node grows with the columns of the programme to the power of 1.5. `time_limit_s` is for
+    emergencies: how much is found by then depends on the machine.
+    """
 
     time_limit_s: float = 1.5
     gap: float = 1e-3
+    effort: float = 4e5
+
+    def options(self, columns: int) -> dict[str, float]:
+        """What HiGHS is told for a programme of so many columns."""
+        nodes = max(1, int(self.effort / columns**1.5))
+        return {"time_limit": self.time_limit_s, "mip_rel_gap": self.gap, "node_limit": nodes}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A placement (N, K), None if there was none in time, its rate, and a limit of every placement's."""
+
+    chosen: Mask | None
+    rate: float
+    limit: float
 
 
 def choose_placement(
@@ -36,30 +60,48 @@ def choose_placement(
     Returns the best placement found (N, K) and a proven limit of every placement's rate.
 
     A first search sends all traffic through one hub: fewer flows, so it is fast, and no harder than the
-    links. Only where its placement does worse on the links than in that search do they enter another.
+    links. Only where its placement does worse on the links than in that search do they enter another,
+    unless they are so many that it would not end.
 
     Raises:
         ConfigError: The stages do not fit, with the bytes that lack, or no placement was found in time.
     """
     end = monotonic() + search.time_limit_s
-    hub = _through_hub(problem)
-    aside = np.zeros((1, problem.stage_count), bool)
-    chosen, limit = _search(hub, Programme(hub), np.vstack([allowed, aside]), limit, search)
-    best = None if chosen is None else chosen[:-1]
+    found = _search_hub(problem, allowed, limit, search)
+    best, limit = found.chosen, found.limit
     rate = 0.0 if best is None else programme.fastest(best).rate
     left = end - monotonic()
-    if rate < limit * (1 - search.gap) and left > 0:
-        other, limit = _search(problem, programme, allowed, limit, replace(search, time_limit_s=left))
-        if other is not None and programme.fastest(other).rate > rate:
-            best = other
+    if (best is None or rate < found.rate * (1 - search.gap)) and left > 0 and programme.flows.stop < MANY:
+        other = _search(problem, programme, allowed, limit, replace(search, time_limit_s=left))
+        limit = other.limit
+        if other.chosen is not None and programme.fastest(other.chosen).rate > rate:
+            best = other.chosen
     if best is None:
         raise ConfigError(f"no placement found in {search.time_limit_s:g} s: allow more time")
     return best, limit
 
 
+def relaxed_limit(problem: Problem, allowed: Mask) -> float:
+    """A rate that no placement exceeds, proven at once: memory may hold parts of stages, links are one hub.
+
+    Raises ConfigError when the stages do not fit even so.
+    """
+    return _search_hub(problem, allowed, np.inf, None).limit
+
+
+def _search_hub(problem: Problem, allowed: Mask, limit: float, search: Search | None) -> _Found:
+    """`_search` with all links together, of which HiGHS knows at once how much they carry at most."""
+    hub, aside = _through_hub(problem), np.zeros((1, problem.stage_count), bool)
+    programme, everywhere = Programme(hub), np.vstack([allowed, aside])
+    limit = min(limit, programme.fastest(everywhere).rate)
+    found = _search(hub, programme, everywhere, limit, search)
+    return found if found.chosen is None else replace(found, chosen=found.chosen[:-1])
+
+
 def _search(
-    problem: Problem, programme: Programme, allowed: Mask, limit: float, search: Search
-) -> tuple[Mask | None, float]:
+    problem: Problem, programme: Programme, allowed: Mask, limit: float, search: Search | None
+) -> _Found:
+    """Place whole stages, or parts of them where there is no search."""
     width, cells = programme.flows.stop, allowed.size
     # A device works at most all the time, and on no more than can come: the tighter, the faster solved.
     most = np.minimum(1 / programme.seconds, limit * programme.reach).ravel() / programme.scale
@@ -72,15 +114,17 @@ def _search(
         (None, _holders(problem), 1, np.inf),
     )
     fixed = np.repeat([device.stages is not None for device in problem.devices], problem.stage_count)
+    prices = _loading(problem).ravel() * limit / programme.scale
+    cost = np.concatenate([programme.rate_cost(), prices])
     found = milp(
-        np.concatenate([programme.rate_cost(), np.zeros(cells)]),
-        integrality=np.repeat([0, 1], [width, cells]),
+        cost,
+        integrality=np.repeat([0, int(search is not None)], [width, cells]),
         bounds=Bounds(
             np.concatenate([np.zeros(width), fixed & allowed.ravel()]),
             np.concatenate([programme.highest(allowed), allowed.ravel()]),
         ),
         constraints=_constraint(blocks),
-        options={"time_limit": search.time_limit_s, "mip_rel_gap": search.gap},
+        options=None if search is None else search.options(len(cost)),
     )
     if found.status == _INFEASIBLE:
         raise ConfigError(
@@ -88,9 +132,25 @@ def _search(
             f"{_missing_bytes(problem, allowed):.0f} bytes of memory to hold each stage once"
         )
     if found.x is None:
-        return None, limit
+        return _Found(None, 0.0, limit)
     chosen = found.x[width:].reshape(allowed.shape) > 0.5  # noqa: PLR2004 -- between no and yes
-    return chosen, min(limit, -found.mip_dual_bound * programme.scale)
+    rate = float(-programme.rate_cost() @ found.x[:width]) * programme.scale
+    bound = found.fun if search is None else found.mip_dual_bound
+    return _Found(chosen, rate, min(limit, (float(prices.sum()) - bound) * programme.scale))
+
+
+def _loading(problem: Problem) -> Floats:
+    """(N, K): the share of the rate that each stage must bring, where a device would have to load it.
+
+    A device that has none yet does nothing that loading could disturb.
+    """
+    stages = range(1, problem.stage_count + 1)
+    return np.array(
+        [
+            [WORTH if d.stages is None and d.loaded and k not in d.loaded else 0.0 for k in stages]
+            for d in problem.devices
+        ]
+    )
 
 
 def _through_hub(problem: Problem) -> Problem:

@@ -8,18 +8,23 @@ from mqtt_mdi.errors import ConfigError
 
 Pair = tuple[str, str]
 
+UNLIMITED = 1e12
+"""Bytes a second that no link has: from here on a link is without limit."""
+
 
 @dataclass(frozen=True)
 class Device:
     """A worker: `seconds[k]` is what one task of stage k + 1 takes on it.
 
     `memory` in bytes, None without limit. `stages` are those it holds, None where the solver may place.
+    There, `loaded` are those it has at present; a device that has some is spared others that bring little.
     """
 
     name: str
     seconds: tuple[float, ...]
     memory: float | None = None
     stages: frozenset[int] | None = None
+    loaded: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,11 @@ class Problem:
 
     `reach[k]` is the share of frames that reach stage k + 1; `input_bytes[k]` what a task of it puts on a
     link; `stage_bytes[k]` the memory it takes. `links` are bytes a second from one device to another,
-    `broker` bytes a second of all links together, None without limit. With `source_runs_stage_1` frames
-    do not leave their source before stage 1, as in MDI-Exit; else raw frames may be shipped.
+    without limit from `UNLIMITED` on, `broker` bytes a second of all links together, None without limit.
+
+    With `source_runs_stage_1` frames do not leave their source before stage 1, as in MDI-Exit; else raw
+    frames may be shipped. With `even_sources` all sources take in equally many frames, else as suits best.
+    With `holders_run` a device that holds a stage runs all that it is sent of it, else it may pass some on.
 
     Raises ConfigError for values that cannot be.
     """
@@ -42,6 +50,8 @@ class Problem:
     links: Mapping[Pair, float]
     broker: float | None = None
     source_runs_stage_1: bool = False
+    even_sources: bool = False
+    holders_run: bool = False
 
     def __post_init__(self) -> None:
         names = [device.name for device in self.devices]

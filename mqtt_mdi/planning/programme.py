@@ -1,8 +1,9 @@
 """The linear programme of the fluid bound for a given placement, as sparse matrices for HiGHS.
 
-Its columns are rates: frames taken in at each source, then the work (N, K) of each device and stage, then
-the flows (E, K) of each link and stage. All are shares of `scale`, a rate that the devices could do
-together, so that the solver's absolute tolerances mean the same for every problem.
+Its columns are rates: frames taken in at each source (or at all together, where they take in equally
+many), then the work (N, K) of each device and stage, then the flows (E, K) of each link and stage. All are
+shares of `scale`, a rate near that of the system, so that the solver's absolute tolerances mean the same
+for every problem.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.planning.problem import Problem
+from mqtt_mdi.planning.problem import UNLIMITED, Problem
 
 TOLERANCE = 1e-7
 """HiGHS's own. Shares of the scale below it are nothing."""
@@ -34,25 +35,27 @@ class Solution:
 class Programme:
     """The constraints of a problem: `balance @ columns = 0` and `loads @ columns <= 1`.
 
-    A mask (N, K) says which device may run which stage.
+    A mask (N, K) says which device may run which stage. The scale is what the devices could do together if
+    there were no links, unless it is given.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, scale: float = 0.0) -> None:
         names = {device.name: index for index, device in enumerate(problem.devices)}
         self.seconds = np.array([device.seconds for device in problem.devices])
         self.reach = np.array(problem.reach)
-        self.scale = float((1 / (self.seconds @ self.reach)).sum())
+        self.scale = scale or float((1 / (self.seconds @ self.reach)).sum())
         self._bytes = np.array(problem.input_bytes, float)
         self._keep_raw = problem.source_runs_stage_1
-        self._count = (len(problem.sources), self.seconds.size, len(problem.links) * problem.stage_count)
+        self._holders_run = problem.holders_run
+        tails = [names[a] for a, _ in problem.links]
+        heads = [names[b] for _, b in problem.links]
+        taken = self._taken([names[source] for source in problem.sources], even=problem.even_sources)
+        self._count = (taken.shape[1], self.seconds.size, len(problem.links) * problem.stage_count)
         self.work = slice(self._count[0], self._count[0] + self._count[1])
         self.flows = slice(self.work.stop, sum(self._count))
-        self.balance = self._balance(
-            [names[source] for source in problem.sources],
-            [names[a] for a, _ in problem.links],
-            [names[b] for _, b in problem.links],
-        )
+        self.balance = self._balance(taken, tails, heads)
         self.loads = self._loads(np.array(list(problem.links.values()), float), problem.broker)
+        self._passed_on = self._beyond_work(heads)
 
     def fastest(self, allowed: Mask) -> Solution:
         """The highest rate with the stages of a mask."""
@@ -82,6 +85,8 @@ class Programme:
 
     def _solve(self, cost: Floats, allowed: Mask, *more: LinearConstraint) -> Solution:
         rows = [LinearConstraint(self.balance, 0, 0), LinearConstraint(self.loads, -np.inf, 1), *more]
+        if self._holders_run:
+            rows.append(LinearConstraint(self._passed_on[allowed.ravel()], -np.inf, 0))
         found = milp(cost, bounds=Bounds(0, self.highest(allowed)), constraints=rows)
         if found.x is None:
             raise ConfigError(f"the bound of this system cannot be computed: {found.message}")
@@ -93,33 +98,48 @@ class Programme:
             rates[self.flows].reshape(shape),
         )
 
-    def _balance(self, sources: list[int], tails: list[int], heads: list[int]) -> sparse.csr_array:
+    def _taken(self, sources: list[int], *, even: bool) -> sparse.csr_array:
+        """By device and stage: the frames that come in, for each column of the sources."""
+        devices, stages = self.seconds.shape
+        each = sparse.lil_array((devices * stages, len(sources)))
+        each[[n * stages for n in sources], range(len(sources))] = 1
+        return sparse.csr_array(each @ np.full((len(sources), 1), 1 / len(sources)) if even else each)
+
+    def _balance(self, taken: sparse.csr_array, tails: list[int], heads: list[int]) -> sparse.csr_array:
         """By device and stage: done + sent on = taken in + received + going on from the stage before."""
         devices, stages = self.seconds.shape
-        each = np.arange(len(tails))
-        taken = sparse.lil_array((devices * stages, len(sources)))
-        taken[[n * stages for n in sources], range(len(sources))] = -1
         before = self.reach[:-1]
         onward = np.divide(self.reach[1:], before, out=np.zeros(stages - 1), where=before > 0)
         done = sparse.eye_array(stages) - sparse.diags_array(onward, offsets=-1, shape=(stages, stages))
-        ends = (np.array([*tails, *heads], int), np.concatenate([each, each]))
-        signs = np.repeat([1.0, -1.0], len(tails))
-        sent = sparse.coo_array((signs, ends), shape=(devices, len(tails)))
-        blocks = [taken, sparse.kron(sparse.eye_array(devices), done), sparse.kron(sent, np.eye(stages))]
+        sent = self._at(tails) - self._at(heads)
+        blocks = [-taken, sparse.kron(sparse.eye_array(devices), done), sparse.kron(sent, np.eye(stages))]
         return sparse.hstack([block for block in blocks if block.shape[1]], format="csr")
+
+    def _beyond_work(self, heads: list[int]) -> sparse.csr_array:
+        """By device and stage: received - done."""
+        stages = len(self.reach)
+        taken = sparse.csr_array((self._count[1], self._count[0]))
+        received = sparse.kron(self._at(heads), np.eye(stages))
+        blocks = [taken, -sparse.eye_array(self._count[1]), received]
+        return sparse.hstack([block for block in blocks if block.shape[1]], format="csr")
+
+    def _at(self, ends: list[int]) -> sparse.coo_array:
+        """(N, E): at which device each link has the given end."""
+        each = (np.array(ends, int), np.arange(len(ends)))
+        return sparse.coo_array((np.ones(len(ends)), each), shape=(len(self.seconds), len(ends)))
 
     def _loads(self, links: Floats, broker: float | None) -> sparse.csr_array:
         """Seconds of each device in a second, share of each link's bytes, share of the broker's."""
         devices, stages = self.seconds.shape
         starts = np.arange(devices + 1) * stages
         seconds = sparse.csr_array((self.seconds.ravel(), np.arange(self.seconds.size), starts))
-        sizes = sparse.csr_array(self._bytes[None])
         loads = [seconds]
         if len(links):
-            carried = [sparse.kron(sparse.diags_array(1 / links), sizes)]
+            limited = np.flatnonzero(links < UNLIMITED)
+            shares = sparse.diags_array(1 / links, format="csr")[limited]
             if broker is not None:
-                carried.append(sparse.kron(np.full((1, len(links)), 1 / broker), sizes))
-            loads.append(sparse.vstack(carried))
+                shares = sparse.vstack([shares, np.full((1, len(links)), 1 / broker)])
+            loads.append(sparse.kron(shares, self._bytes[None]))
         matrix = sparse.block_diag(loads)
         nothing = sparse.csr_array((matrix.shape[0], self._count[0]))
         return sparse.hstack([nothing, self.scale * matrix], format="csr")

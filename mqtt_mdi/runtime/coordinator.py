@@ -1,5 +1,6 @@
 """The coordinator's process: results into the database, policies and the model out to devices."""
 
+import json
 import logging
 import time
 from collections import Counter
@@ -7,23 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from mqtt_mdi.bundle.manifest import read_manifest
+from mqtt_mdi.bundle.manifest import Manifest, read_manifest
 from mqtt_mdi.bundle.stages import read_stage
 from mqtt_mdi.core import effects, events
 from mqtt_mdi.core.coordinator import Coordinator
 from mqtt_mdi.core.ledger import Tally
-from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.policy import Policy, merge_patch
 from mqtt_mdi.core.types import DeviceState, Result, Truth, Window
 from mqtt_mdi.errors import ConfigError, ProtocolError
 from mqtt_mdi.runtime.acknowledger import Acknowledger
 from mqtt_mdi.runtime.client import BrokerURL, Connection, Message, Will
 from mqtt_mdi.runtime.shell import Shell, new_boot
+from mqtt_mdi.runtime.solver import Solve, Solver, no_planner
 from mqtt_mdi.runtime.writer import Writer
 from mqtt_mdi.storage.store import Batch, Store, Written
 from mqtt_mdi.wire.messages import (
     COORDINATOR_STATE,
     DEAD_LETTER,
     DEVICE_STATE,
+    MAX_DECISION,
     METRICS,
     PATCH,
     POLICY,
@@ -42,15 +45,20 @@ log = logging.getLogger(__name__)
 SESSION_S = 7 * 24 * 3600
 """How long the broker keeps results for a coordinator that is down."""
 
+SOLVER = "solver"
+LATE = 3
+"""Times its limit after which a solver that ignores it is given up."""
+
 
 @dataclass(frozen=True)
 class CoordinatorSettings:
-    """How a coordinator is started."""
+    """How a coordinator is started; `patch` is a JSON merge patch on the first policy."""
 
     broker: BrokerURL
     pipeline: str
     bundle: Path
     database: Path
+    patch: str = "{}"
 
 
 @dataclass
@@ -80,7 +88,7 @@ class Gathered:
 class CoordinatorShell(Shell):
     """The process beside the database; frames do not pass through it and go on without it."""
 
-    def __init__(self, settings: CoordinatorSettings) -> None:
+    def __init__(self, settings: CoordinatorSettings, solve: Solve = no_planner) -> None:
         topics = Topics(settings.pipeline)
         self.settings = settings
         self.manifest = read_manifest(settings.bundle)
@@ -88,8 +96,8 @@ class CoordinatorShell(Shell):
         self.store = Store(settings.database, settings.pipeline)
         totals = self.store.totals()
         self.machine = Coordinator(
-            self.store.last_policy() or Policy(version=1, thresholds=self.manifest.thresholds),
-            self.manifest.stage_count,
+            self.store.last_policy() or _first_policy(self.manifest, settings.patch),
+            self.manifest.profiles,
             Tally(
                 totals.answered,
                 totals.failed,
@@ -99,6 +107,8 @@ class CoordinatorShell(Shell):
             ),
             Random(0),  # noqa: S311 -- samples latencies
         )
+        if (fault := self.machine.fault(self.machine.policy)) is not None:
+            raise ConfigError(f"policy: {fault}")
         self.boot = new_boot()
         gone = COORDINATOR_STATE.encode(CoordinatorState(online=False, boot=self.boot))
         connection = Connection(
@@ -111,9 +121,11 @@ class CoordinatorShell(Shell):
         super().__init__("coordinator", topics, connection)
         self.acknowledger = Acknowledger(connection.acknowledge)
         self.writer = Writer(self.store, self._written, self._failing)
+        self.solver = Solver(solve, lambda solved: self.call(lambda: self.tell(solved)))
         self._gathered = Gathered()
         self._writing: Gathered | None = None
         self._storage_error: str | None = None
+        self._decision: str | None = None
         self._began = False
 
     def serve(self) -> None:
@@ -233,6 +245,14 @@ class CoordinatorShell(Shell):
             case effects.AnswerPatch(request, version, reason):
                 assert isinstance(request, Message)
                 self._answer(request, PolicyReply(accepted=reason is None, version=version, reason=reason))
+            case effects.SolvePlan(system, policy):
+                self.solver.begin(system, policy)
+                limit = self.now() + LATE * policy.planning.time_limit_s
+                self.set_timer(SOLVER, limit, lambda _key: self.solver.give_up())
+            case effects.RecordDecision(reason):
+                log.info("planner: %s", reason)
+                self._decision = reason[:MAX_DECISION]
+                self._publish_state()
             case effects.RecordDevice(state):
                 self._gathered.devices.append((state, time.time()))
             case effects.CloseWindow(window, totals, online):
@@ -280,6 +300,7 @@ class CoordinatorShell(Shell):
             boot=self.boot,
             policy_version=self.machine.policy.version,
             storage_error=self._storage_error,
+            decision=self._decision,
         )
         self.connection.publish(self.topics.coordinator, COORDINATOR_STATE.encode(state), qos=1, retain=True)
 
@@ -302,3 +323,12 @@ class CoordinatorShell(Shell):
         if error != self._storage_error:
             self._storage_error = error
             self._publish_state()
+
+
+def _first_policy(manifest: Manifest, patch: str) -> Policy:
+    first = Policy(version=1, thresholds=manifest.thresholds)
+    try:
+        merged = merge_patch(first.model_dump(mode="json"), PATCH.decode(patch.encode()))
+        return POLICY.decode(json.dumps(merged).encode())
+    except ProtocolError as error:
+        raise ConfigError(f"--policy: {error}") from error

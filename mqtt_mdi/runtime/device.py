@@ -40,7 +40,8 @@ LoadStage = Callable[[bytes, StageSpec], Engine]
 class DeviceSettings:
     """How a device is started. Without a bundle folder its stages come over MQTT.
 
-    `emulate` is the speed of a slower device to pass for, in multiply-adds a second.
+    `emulate` is the speed of a slower device to pass for, in multiply-adds a second; `memory` the bytes
+    that a planner may fill with stages.
     """
 
     broker: BrokerURL
@@ -49,6 +50,7 @@ class DeviceSettings:
     stages: Stages
     bundle: Path | None = None
     emulate: float | None = None
+    memory: int | None = None
 
 
 class Device(Shell):
@@ -62,7 +64,7 @@ class Device(Shell):
         if name == "any":
             raise ConfigError("--id any: the topic of that name belongs to all devices; choose another")
         self.settings = settings
-        self.identity = DeviceState(name, new_boot(), role=self.role)
+        self.identity = DeviceState(name, new_boot(), role=self.role, memory=settings.memory)
         gone = DEVICE_STATE.encode(replace(self.identity, online=False))
         connection = Connection(
             settings.broker, f"mdi-{settings.pipeline}-{name}", will=Will(topics.device(name), gone)
@@ -119,17 +121,18 @@ class Device(Shell):
             case "model/stage":
                 self._hear_graph(topic.stage, message.payload)
             case "stage":
-                for task, value in decode_tasks(message.payload, topic.stage):
-                    self.submit(task, value)
+                batch = decode_tasks(message.payload, topic.stage)
+                for task, value in batch.tasks:
+                    self.submit(task, value, batch.sender)
             case _:
                 raise ProtocolError(f"{self.role} {self.name} does not read {topic.kind}")
 
-    def submit(self, task: Task, value: TaskInput) -> None:
+    def submit(self, task: Task, value: TaskInput, sender: str | None = None) -> None:
         """Give the worker a task and keep its input."""
         if self.worker is None:
             raise ProtocolError(f"{self.name} has no model yet")
         self._inputs.setdefault(task.key, value)
-        self.tell(events.TaskArrived(task))
+        self.tell(events.TaskArrived(task, sender))
 
     def tell(self, event: object) -> None:
         """Give the worker an event and carry out what it orders."""
@@ -170,7 +173,9 @@ class Device(Shell):
         qos = self.worker.policy.data_qos if self.worker else 0
         for (device, stage), batch in self._sending.items():
             for part in _chunks(batch):
-                self.connection.publish(self.topics.stage(stage, device), encode_tasks(part), qos=qos)
+                self.connection.publish(
+                    self.topics.stage(stage, device), encode_tasks(part, self.name), qos=qos
+                )
         for source, outcomes in self._outcomes.items():
             for start in range(0, len(outcomes), MAX_BATCH):
                 payload = OUTCOMES.encode(outcomes[start : start + MAX_BATCH])

@@ -22,7 +22,7 @@ GIVEN_UP_REMEMBERED = 10_000
 class SensorSettings:
     """How a sensor is started. `rate` is in frames a second, None for as fast as `window` allows.
 
-    `frames` None means without end; `window` bounds the frames without an answer.
+    `frames` None means without end, `seconds` ends it by time; `window` bounds the frames without an answer.
     """
 
     broker: BrokerURL
@@ -31,6 +31,7 @@ class SensorSettings:
     frames: int | None
     rate: float | None = None
     window: int = 64
+    seconds: float | None = None
 
 
 @dataclass
@@ -74,6 +75,7 @@ class SensorShell(Shell):
         self._labels = labels
         self._answered = answered
         self._next_at = 0.0
+        self._began: float | None = None
 
     def serve(self) -> Tally:
         """Wait for the pipeline, send every frame, hear every answer; returns what was seen."""
@@ -121,8 +123,7 @@ class SensorShell(Shell):
         self._give_up(now)
         while self._may_send(now):
             self._send(now)
-        done = self.tally.sent == self.settings.frames
-        if done and not self.unanswered:
+        if self._is_over(now) and not self.unanswered:
             self.stop()
 
     def _give_up(self, now: float) -> None:
@@ -137,8 +138,15 @@ class SensorShell(Shell):
             if len(self.given_up) > GIVEN_UP_REMEMBERED:
                 del self.given_up[next(iter(self.given_up))]
 
+    def _is_over(self, now: float) -> bool:
+        """Whether nothing more is to be sent."""
+        settings = self.settings
+        if settings.seconds is not None and self._began is not None and now >= self._began + settings.seconds:
+            return True
+        return settings.frames is not None and self.tally.sent >= settings.frames
+
     def _may_send(self, now: float) -> bool:
-        if self.settings.frames is not None and self.tally.sent >= self.settings.frames:
+        if self._is_over(now):
             return False
         if len(self.unanswered) >= self.settings.window:
             return False
@@ -148,6 +156,8 @@ class SensorShell(Shell):
         return True
 
     def _send(self, now: float) -> None:
+        if self._began is None:
+            self._began = now
         index = self.tally.sent % len(self._frames)
         frame = self._frames[index]
         frame_id = f"{self.boot}-{self.tally.sent}"

@@ -1,11 +1,13 @@
 """What a stage would have said and taken: exit traces replayed, multiply-adds turned into time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
 from mqtt_mdi.bundle.manifest import Manifest
 from mqtt_mdi.bundle.trace import ExitTrace
+from mqtt_mdi.core.system import ENVELOPE_BYTES, StageProfile
 from mqtt_mdi.errors import ConfigError
 
 
@@ -20,14 +22,30 @@ class Network:
     scores: list[list[float]]
     labels: list[list[int]]
     truth: list[int]
-    macs: list[int]
+    profiles: tuple[StageProfile, ...]
     sizes: list[int]
     thresholds: tuple[float, ...]
+
+    def with_frames_of(self, size: int | None) -> Self:
+        """The same network where frames have so many bytes on their way, unless it is None."""
+        if size is None:
+            return self
+        first = replace(self.profiles[0], input_bytes=size + ENVELOPE_BYTES)
+        return replace(self, profiles=(first, *self.profiles[1:]))
 
     @property
     def stage_count(self) -> int:
         """How many stages there are."""
-        return len(self.macs)
+        return len(self.profiles)
+
+    def answer(self, frame_id: str, stage: int) -> tuple[int, float]:
+        """The label and score that a stage's exit gives a frame; frames are numbered, samples repeat."""
+        sample = int(frame_id) % len(self.truth)
+        return self.labels[sample][stage - 1], self.scores[sample][stage - 1]
+
+    def truth_of(self, frame_id: str) -> int:
+        """The right label of a frame."""
+        return self.truth[int(frame_id) % len(self.truth)]
 
 
 def network_of(manifest: Manifest, trace: ExitTrace, seed: int | None) -> Network:
@@ -47,7 +65,7 @@ def network_of(manifest: Manifest, trace: ExitTrace, seed: int | None) -> Networ
         trace.score[order].tolist(),
         trace.label[order].tolist(),
         trace.truth[order].tolist(),
-        [stage.macs for stage in manifest.stages],
+        manifest.profiles,
         [stage.activation_bytes for stage in manifest.stages],
         manifest.thresholds,
     )

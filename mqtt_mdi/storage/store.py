@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict, cast
+from typing import Any, NamedTuple, Self, TypedDict, cast
 
 from sqlalchemy import Boolean, Connection, Executable, Integer, bindparam, func, select, text, update
 from sqlalchemy.dialects.sqlite import insert
@@ -233,6 +233,22 @@ def read_summary(path: str | Path, pipeline: str) -> Summary:
     """
     with closing(Database(path, read_only=True)) as database, database.reading() as connection:
         return _summary(connection, pipeline)
+
+
+class PolicyChange(NamedTuple):
+    """A policy that was put in force, why, and when (seconds since 1970)."""
+
+    policy: Policy
+    origin: str
+    set_at: float
+
+
+def read_policies(path: str | Path, pipeline: str) -> list[PolicyChange]:
+    """All policies of a pipeline in the order of their versions; raises StorageError as `read_summary`."""
+    wanted = select(policies).where(policies.c.pipeline == pipeline).order_by(policies.c.version)
+    with closing(Database(path, read_only=True)) as database, database.reading() as connection:
+        rows = connection.execute(wanted).all()
+    return [PolicyChange(POLICY.decode(row.body.encode()), row.origin, row.set_at) for row in rows]
 
 
 def _row(value: Result | Truth | Window | DeadLetter, **more: float) -> dict[str, Any]:

@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 MAX_JSON_BYTES = 2**20
 MAX_FIRST_BYTES = 32
+MAX_DECISION = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,13 @@ class PolicyReply:
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorState:
-    """Whether a coordinator is there, and whether it can store what it hears."""
+    """Whether a coordinator is there, whether it can store what it hears, what its planner decided last."""
 
     online: bool
     boot: Identifier
     policy_version: Count = 0
     storage_error: str | None = None
+    decision: Annotated[str, Field(max_length=MAX_DECISION)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

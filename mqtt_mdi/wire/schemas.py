@@ -36,7 +36,7 @@ CODECS: dict[str, messages.Codec[Any]] = {
 _CDDL = """\
 ; Made by `make schemas`; CDDL is RFC 8610.
 ; Payload of mdi/v1/{{pipeline}}/stage/{{stage}}/{{device}}: tasks of that stage with their inputs.
-batch = {{ tasks: [1*{batch} task], * tstr => any }}
+batch = {{ tasks: [1*{batch} task], ? from: identifier, * tstr => any }}
 
 task = {{
   sensor: identifier,

@@ -1,13 +1,13 @@
 """Batches of tasks with their inputs: the payload of `stage/{k}/...`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cbor2
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from mqtt_mdi.core.types import Task
+from mqtt_mdi.core.types import Identifier, Task
 from mqtt_mdi.errors import ProtocolError
 from mqtt_mdi.wire.frames import CONTENT_TYPES, Frame
 from mqtt_mdi.wire.messages import explain
@@ -18,7 +18,16 @@ MAX_BATCH = 256
 TaskInput = NDArray[Any] | Frame
 """What a stage runs on: an activation (1, C, H, W), or for stage 1 the frame as it came."""
 
+
+class Batch(NamedTuple):
+    """The tasks of a message with their inputs, and the device that sent it if it said so."""
+
+    tasks: list[tuple[Task, TaskInput]]
+    sender: str | None = None
+
+
 _TASK = TypeAdapter(Task)
+_SENDER = TypeAdapter[str | None](Identifier | None)
 _FIELDS = ("sensor", "frame_id", "source", "stage", "attempt", "hops", "admitted_at")
 
 
@@ -27,8 +36,8 @@ def input_size(value: TaskInput) -> int:
     return len(value.data) if isinstance(value, Frame) else value.nbytes
 
 
-def encode_tasks(batch: Sequence[tuple[Task, TaskInput]]) -> bytes:
-    """A batch as CBOR: `{"tasks": [{..., "input": array | {"type", "data"}}, ...]}`."""
+def encode_tasks(batch: Sequence[tuple[Task, TaskInput]], sender: str | None = None) -> bytes:
+    """A batch as CBOR: `{"tasks": [{..., "input": array | {"type", "data"}}, ...], "from": device}`."""
     tasks = []
     for task, value in batch:
         fields: dict[str, object] = {name: getattr(task, name) for name in _FIELDS}
@@ -37,10 +46,10 @@ def encode_tasks(batch: Sequence[tuple[Task, TaskInput]]) -> bytes:
         else:
             fields["input"] = pack_tensor(value)
         tasks.append(fields)
-    return cbor2.dumps({"tasks": tasks})
+    return cbor2.dumps({"tasks": tasks} if sender is None else {"tasks": tasks, "from": sender})
 
 
-def decode_tasks(data: bytes, stage: int) -> list[tuple[Task, TaskInput]]:
+def decode_tasks(data: bytes, stage: int) -> Batch:
     """The tasks of a batch that came on the topic of `stage`.
 
     Raises ProtocolError when any part of the batch is not as it should be; nothing of it is taken.
@@ -49,7 +58,12 @@ def decode_tasks(data: bytes, stage: int) -> list[tuple[Task, TaskInput]]:
     tasks = document.get("tasks") if isinstance(document, dict) else None
     if not isinstance(tasks, list) or not 1 <= len(tasks) <= MAX_BATCH:
         raise ProtocolError(f"expected a map with 'tasks', a list of 1 to {MAX_BATCH}")
-    return [_decode_task(fields, stage) for fields in tasks]
+    assert isinstance(document, dict)
+    try:
+        sender = _SENDER.validate_python(document.get("from"))
+    except ValidationError as error:
+        raise ProtocolError(f"from: {explain(error)}") from error
+    return Batch([_decode_task(fields, stage) for fields in tasks], sender)
 
 
 def _decode_task(fields: object, stage: int) -> tuple[Task, TaskInput]:

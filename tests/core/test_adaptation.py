@@ -3,6 +3,7 @@
 from random import Random
 
 import pytest
+from fleetwork import profiles
 
 from mqtt_mdi.core import effects, events
 from mqtt_mdi.core.coordinator import ADAPT, Coordinator
@@ -23,7 +24,9 @@ def test_three_zones_between_two_bounds(threshold: float, backlog: int, expected
 
 
 def coordinator(rule: Adaptation) -> Coordinator:
-    return Coordinator(Policy(version=1, thresholds=(0.4, 0.8), adaptation=rule), 3, Tally(), Random(1))
+    return Coordinator(
+        Policy(version=1, thresholds=(0.4, 0.8), adaptation=rule), profiles(3), Tally(), Random(1)
+    )
 
 
 def source_with(tasks: int) -> events.NeighbourReported:

@@ -7,6 +7,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from fleetwork import profiles
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from mqtt_mdi.core import effects, events
 from mqtt_mdi.core.coordinator import (
     ADAPT,
     LATENCIES_KEPT,
+    PLAN,
     WINDOW,
     WINDOW_S,
     Coordinator,
@@ -30,7 +32,7 @@ STAGES = 3
 
 def coordinator(**policy: object) -> Coordinator:
     given = {"version": 4, "thresholds": [0.8, 0.6], **policy}
-    return Coordinator(Policy.model_validate(given), STAGES, Tally(), Random(1))
+    return Coordinator(Policy.model_validate(given), profiles(STAGES), Tally(), Random(1))
 
 
 def patch(machine: Coordinator, **changes: object) -> list[Effect]:
@@ -56,6 +58,7 @@ def test_it_starts_with_its_policy_and_its_timers() -> None:
         effects.PublishPolicy(machine.policy, "start"),
         effects.SetTimer(WINDOW, 5.0 + WINDOW_S),
         effects.SetTimer(ADAPT, 5.0 + machine.policy.adaptation.period_s),
+        effects.SetTimer(PLAN, 5.0 + machine.policy.planning.interval_s),
     ]
 
 
@@ -82,6 +85,10 @@ def test_null_brings_the_default_back() -> None:
         ({"thresholds": "high"}, "thresholds: Input should be a valid array"),
         ({"thresholds": [0.9, "x"]}, "thresholds.1: Input should be a valid number"),
         ({"placement": {"a": [1, 4, 5]}}, "placement.a: stages [4, 5], this network has 3"),
+        ({"strategy": "tea"}, "strategy: tea is not one of mdi-exit, planner"),
+        ({"strategy": "no spaces"}, "strategy: String should match pattern"),
+        ({"planning": {"goal": "rate"}}, "planning: Value error, goal rate needs a value for rate"),
+        ({"shares": {"a": {"1": {"b": 2}}}}, "shares.a.1.b: Input should be less than or equal to 1"),
         ({"lease_s": -1}, "lease_s: Input should be greater than 0"),
         ({"lease_s": 0, "window": 0, "tea": 1}, "tea: Extra inputs are not permitted"),
         ({"version": 9}, "version: given by the coordinator, leave it out"),
@@ -186,7 +193,7 @@ def test_windows_hold_what_they_brought_and_totals_everything() -> None:
 
 def test_totals_go_on_from_the_database() -> None:
     before = Tally(answered=10, exits=Counter({1: 10}))
-    machine = Coordinator(Policy(thresholds=(0.8, 0.6)), STAGES, before, Random(1))
+    machine = Coordinator(Policy(thresholds=(0.8, 0.6)), profiles(STAGES), before, Random(1))
     machine.handle(events.ResultsStored((answered(1),)), 0.0)
     closed = close(machine, 1.0)
     assert (closed.totals.answered, closed.totals.exits) == (11, (11, 0, 0))

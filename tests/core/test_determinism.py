@@ -12,11 +12,21 @@ from world import World
 
 from mqtt_mdi.core.policy import Policy
 
+SPLIT = {1: {"source": 0.4, "device-1": 0.6}, 2: {"device-1": 0.5, "device-2": 0.5}, 3: {"device-2": 1.0}}
 
-def play(seed: int) -> str:
+
+def play(seed: int, strategy: str = "mdi-exit") -> str:
     """A digest of all orders of a busy network that loses and reorders messages."""
     rng = Random(seed)
-    policy = Policy(thresholds=(0.6, 0.8), queue_limit=6, window=12, lease_s=0.5, silence_s=1.0)
+    policy = Policy(
+        thresholds=(0.6, 0.8),
+        queue_limit=6,
+        window=12,
+        lease_s=0.5,
+        silence_s=1.0,
+        strategy=strategy,
+        shares={"source": SPLIT, "device-1": SPLIT},
+    )
     world = World(seed, policy, [frozenset({1, 2, 3}), frozenset({1, 2, 3}), frozenset({2, 3})], 3)
     for number in range(150):
         world.frame(number)
@@ -33,8 +43,13 @@ def play(seed: int) -> str:
     return hashlib.sha256(repr(world.log).encode()).hexdigest()
 
 
-def test_same_seed_same_orders() -> None:
-    assert play(7) == play(7)
+@pytest.mark.parametrize("strategy", ["mdi-exit", "planner", "ddi", "pipeline"])
+def test_same_seed_same_orders(strategy: str) -> None:
+    assert play(7, strategy) == play(7, strategy)
+
+
+def test_another_strategy_other_orders() -> None:
+    assert len({play(7, strategy) for strategy in ("mdi-exit", "planner", "ddi", "pipeline")}) == 4
 
 
 def test_another_seed_other_orders() -> None:
@@ -43,7 +58,11 @@ def test_another_seed_other_orders() -> None:
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_the_order_of_sets_decides_nothing(hash_seed: str) -> None:
-    command = [sys.executable, "-c", "import test_determinism; print(test_determinism.play(7))"]
+    command = [
+        sys.executable,
+        "-c",
+        "import test_determinism; print(test_determinism.play(7), test_determinism.play(7, 'planner'))",
+    ]
     other = subprocess.run(
         command,
         cwd=Path(__file__).parent,
@@ -52,4 +71,4 @@ def test_the_order_of_sets_decides_nothing(hash_seed: str) -> None:
         text=True,
         check=True,
     )
-    assert other.stdout.strip() == play(7)
+    assert other.stdout.split() == [play(7), play(7, "planner")]

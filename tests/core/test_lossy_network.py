@@ -8,7 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from world import SOURCE, Message, Node, World
 
 from mqtt_mdi.core import events
-from mqtt_mdi.core.policy import Admission, Policy
+from mqtt_mdi.core.policy import Admission, Planning, Policy
+from mqtt_mdi.core.strategies.registry import STRATEGIES
 from mqtt_mdi.core.types import FrameKey, Task
 
 STAGES = 3
@@ -17,9 +18,16 @@ EVERY = frozenset(range(1, STAGES + 1))
 stage_sets = st.frozensets(st.integers(1, STAGES))
 scores = st.floats(0, 1)
 index = st.integers(0, 1000)
+names = st.sampled_from([SOURCE, "device-1", "device-2", "device-3", "device-4", "nobody"])
 policies = st.builds(
     Policy,
     thresholds=st.tuples(scores, scores),
+    strategy=st.sampled_from(list(STRATEGIES)),
+    shares=st.dictionaries(
+        names, st.dictionaries(st.integers(1, STAGES), st.dictionaries(names, scores, max_size=4)), max_size=4
+    ),
+    neighbours=st.just({}) | st.dictionaries(names, st.lists(names, max_size=4).map(tuple), max_size=2),
+    planning=st.builds(Planning, patience_s=st.floats(0, 0.5)),
     output_threshold=st.integers(0, 3),
     queue_limit=st.integers(1, 4),
     window=st.integers(1, 8),

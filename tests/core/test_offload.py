@@ -21,12 +21,8 @@ def neighbour(
     return Neighbour(state, 0.0, delay, unreported)
 
 
-def chosen(
-    *neighbours: Neighbour, output_length: int, own_wait: float, limit: int = 100, seed: int = 1
-) -> str | None:
-    target = optional_target(
-        neighbours, output_length=output_length, own_wait=own_wait, queue_limit=limit, rng=Random(seed)
-    )
+def chosen(*neighbours: Neighbour, output_length: int, own_wait: float, seed: int = 1) -> str | None:
+    target = optional_target(neighbours, output_length=output_length, own_wait=own_wait, rng=Random(seed))
     return target.state.device if target else None
 
 
@@ -48,10 +44,6 @@ def test_a_neighbour_is_considered_when_our_output_is_longer_than_its_input(
     assert chosen(neighbour(queue=3), output_length=output_length, own_wait=1.0) == expected
 
 
-def test_a_full_neighbour_gets_nothing() -> None:
-    assert chosen(neighbour(queue=3), output_length=50, own_wait=1.0, limit=3) is None
-
-
 def test_a_shorter_wait_there_decides_without_chance() -> None:
     # 0.1 + 2 * 0.1 = 0.3 s there, 0.31 s here: no seed may say no.
     assert {
@@ -65,10 +57,7 @@ def test_a_longer_wait_there_leaves_it_to_chance() -> None:
     rng = Random(1)
     slow = neighbour(queue=8)
     draws = 20_000
-    sent = sum(
-        optional_target([slow], output_length=9, own_wait=0.2, queue_limit=100, rng=rng) is slow
-        for _ in range(draws)
-    )
+    sent = sum(optional_target([slow], output_length=9, own_wait=0.2, rng=rng) is slow for _ in range(draws))
     assert abs(sent - draws / 4) < 5 * (draws * 0.25 * 0.75) ** 0.5
 
 
@@ -90,15 +79,14 @@ def test_the_next_neighbour_is_tried() -> None:
 def test_a_task_that_must_leave_goes_where_it_waits_least() -> None:
     near = neighbour("near", queue=5, service=0.1, delay=0.1)
     far = neighbour("far", queue=1, service=0.1, delay=0.3)
-    assert required_target([near, far], queue_limit=100, rng=Random(1)) is far
-    assert required_target([near, far], queue_limit=1, rng=Random(1)) is None
-    assert required_target([near, far], queue_limit=2, rng=Random(1)) is far
+    assert required_target([near, far], rng=Random(1)) is far
+    assert required_target([near], rng=Random(1)) is near
 
 
 def test_equal_neighbours_share_by_lot() -> None:
     rng = Random(1)
     twins = [neighbour("b"), neighbour("c")]
-    first = sum(required_target(twins, queue_limit=9, rng=rng) is twins[0] for _ in range(10_000))
+    first = sum(required_target(twins, rng=rng) is twins[0] for _ in range(10_000))
     assert abs(first - 5000) < 5 * 50
 
 

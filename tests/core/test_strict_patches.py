@@ -3,6 +3,7 @@
 from random import Random
 
 import pytest
+from fleetwork import profiles
 
 from mqtt_mdi.core import effects, events
 from mqtt_mdi.core.coordinator import Coordinator
@@ -14,7 +15,7 @@ from mqtt_mdi.core.policy import Policy
     "patch", [{"window": "64"}, {"window": True}, {"thresholds": ["0.9"]}, {"thresholds": [True]}]
 )
 def test_values_of_another_type_are_refused(patch: dict[str, object]) -> None:
-    machine = Coordinator(Policy(version=1, thresholds=(0.5,)), 2, Tally(), Random(1))
+    machine = Coordinator(Policy(version=1, thresholds=(0.5,)), profiles(2), Tally(), Random(1))
     (answer,) = machine.handle(events.PatchRequested(patch), 0.0)
     assert isinstance(answer, effects.AnswerPatch)
     assert answer.reason is not None

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from mqtt_mdi.core import effects, events
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.source import Source
+from mqtt_mdi.core.strategies.strategy import ANY
 from mqtt_mdi.core.types import DeviceState, FrameKey, Result, Task
 from mqtt_mdi.core.worker import Worker
 
@@ -156,7 +157,14 @@ class World:
         return min(due, default=None)
 
     def heal(self) -> None:
-        """Everybody lives and holds their stages; what is under way ends or the test fails."""
+        """Everybody lives, holds their stages and may send; what is under way ends or the test fails.
+
+        Where everything must stay with the source it could not: frames go by MDI-Exit then.
+        """
+        strategy = "mdi-exit" if self.policy.strategy == "local" else self.policy.strategy
+        version = self.policy.version + 1
+        freed = {"strategy": strategy, "neighbours": {}, "version": version}
+        self.publish(self.policy.model_copy(update=freed))
         for node in self.nodes.values():
             if not node.alive:
                 self.revive(node)
@@ -206,8 +214,7 @@ class World:
                 case effects.SendTask(device, task):
                     value = node.inputs.pop(task.key)
                     assert value == (task.frame, task.stage)
-                    assert device != node.name, "sent a task to itself"
-                    self.wire.append(Message(device, events.TaskArrived(task), value))
+                    self._send(node, device, Message("", events.TaskArrived(task, node.name), value))
                 case effects.DropInput(task):
                     node.inputs.pop(task.key, None)
                 case effects.ReportOutcome(source, outcome):
@@ -240,6 +247,22 @@ class World:
                     self.refused.add(frame)
                 case effects.ReleaseFrame(frame):
                     self.frames.discard(frame)
+
+    def _send(self, node: Node, device: str, message: Message) -> None:
+        """A task leaves; for ANY the broker picks a subscriber, perhaps the sender, and drops it without."""
+        assert isinstance(message.event, events.TaskArrived)
+        if device == ANY:
+            stage = message.event.task.stage
+            holders = [name for name, other in self.nodes.items() if other.alive and stage in other.stages]
+            self.counts["picked"] += bool(holders)
+            if holders:
+                self.wire.append(replace(message, target=self.rng.choice(holders)))
+            return
+        assert device != node.name, "sent a task to itself"
+        allowed = node.worker.policy.neighbours.get(node.name)
+        assert allowed is None or device in allowed, "sent a task to whom the policy forbids"
+        assert node.worker.policy.strategy != "local", "sent a task that had to stay"
+        self.wire.append(replace(message, target=device))
 
     def _start(self, node: Node) -> None:
         self.tell(node, events.PolicyChanged(self.policy))

@@ -11,7 +11,7 @@ from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.planning.fluid import Bound, Search, fluid_bound
 from mqtt_mdi.planning.problem import Device, Problem
 
-EXACT = Search(time_limit_s=20.0, gap=0.0)
+EXACT = Search(time_limit_s=20.0, gap=0.0, effort=1e9)
 NEARLY = 1 - 1e-5
 
 few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

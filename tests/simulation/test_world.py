@@ -1,19 +1,28 @@
 """The simulated world: deterministic, lossless where it must be, and true to the exit trace."""
 
+from itertools import accumulate
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, read_manifest
 from mqtt_mdi.bundle.trace import operating_point, read_trace, replay
+from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.strategies.registry import STRATEGIES
+from mqtt_mdi.core.system import Plan, System
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.simulation.compute import Network, network_of
+from mqtt_mdi.simulation.report import Report
 from mqtt_mdi.simulation.scenario import Scenario
-from mqtt_mdi.simulation.world import Report, World
+from mqtt_mdi.simulation.world import World
 
 MANIFEST = read_manifest(SHIPPED_BUNDLE)
 TRACE = read_trace(SHIPPED_BUNDLE)
 NETWORK = network_of(MANIFEST, TRACE, 1)
+
+A_RING_BREAKS = ("pipeline", "circular")
+"""A pipeline's stages are laid out as if everybody could send to everybody."""
 
 
 def scenario(count: int = 3, **change: object) -> Scenario:
@@ -30,6 +39,23 @@ def scenario(count: int = 3, **change: object) -> Scenario:
 
 def run(wanted: Scenario, network: Network = NETWORK) -> Report:
     return World(wanted, network).run()
+
+
+def everywhere(system: System, policy: Policy) -> Plan:
+    """Every stage wherever it fits, and everything shared out evenly among those a device may send to."""
+    placement = {}
+    for member in system.members:
+        room = float("inf") if member.memory is None else member.memory
+        ends = accumulate(profile.memory for profile in system.profiles)
+        placement[member.device] = tuple(k for k, end in enumerate(ends, 1) if end <= room)
+    shares: dict[str, dict[int, dict[str, float]]] = {}
+    for name in placement:
+        for k in range(1, len(system.profiles) + 1):
+            near = [
+                n for n, own in placement.items() if k in own and (n == name or (name, n) in system.links)
+            ]
+            shares.setdefault(name, {})[k] = {n: 1 / len(near) for n in near}
+    return Plan(100.0, 100.0, policy.thresholds, placement, shares, reason="everywhere")
 
 
 def test_one_seed_one_digest() -> None:
@@ -125,8 +151,11 @@ def test_a_trace_of_another_network() -> None:
         network_of(MANIFEST, type(TRACE)(TRACE.score[:, :3], TRACE.label[:, :3], TRACE.truth), 1)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
+    kind=st.sampled_from(
+        [(s, t) for s in STRATEGIES for t in ("mesh", "circular") if (s, t) != A_RING_BREAKS]
+    ),
     count=st.integers(1, 5),
     seed=st.integers(0, 1000),
     loss=st.sampled_from([0.0, 0.05, 0.2]),
@@ -136,19 +165,26 @@ def test_a_trace_of_another_network() -> None:
     dies_at=st.one_of(st.none(), st.floats(0, 2)),
 )
 def test_whatever_the_network_does_each_frame_is_answered_once(
-    count: int, seed: int, loss: float, duplication: float, jitter: float, window: int, dies_at: float | None
+    kind: tuple[str, str],
+    count: int,
+    seed: int,
+    loss: float,
+    duplication: float,
+    jitter: float,
+    window: int,
+    dies_at: float | None,
 ) -> None:
     faults = [] if dies_at is None or count == 1 else [{"at_s": dies_at, "device": "node-2", "what": "dies"}]
-    report = run(
-        scenario(
-            count,
-            seed=seed,
-            frames=200,
-            faults=faults,
-            policy={"window": window, "max_attempts": 20},
-            default_link={"loss": loss, "duplication": duplication, "jitter_ms": jitter},
-        )
+    wanted = scenario(
+        count,
+        seed=seed,
+        frames=200,
+        topology=kind[1],
+        faults=faults,
+        policy={"strategy": kind[0], "window": window, "max_attempts": 20},
+        default_link={"loss": loss, "duplication": duplication, "jitter_ms": jitter},
     )
+    report = World(wanted, NETWORK, everywhere).run()
     assert report.answered + report.failed == 200
     assert report.admitted == 200
     assert report.owed == 0

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mangling import mangled
 
-from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.policy import Planning, Policy
 from mqtt_mdi.core.types import DeviceState, Echo, Outcome, Result
 from mqtt_mdi.errors import ProtocolError
 from mqtt_mdi.wire import messages as m
@@ -77,14 +77,32 @@ VALUES = {
         service_by_stage=st.dictionaries(STAGES, POSITIVE, max_size=4),
         counters=st.dictionaries(st.text(min_size=1, max_size=64), COUNTS, max_size=4),
         policy_version=COUNTS,
+        memory=or_none(COUNTS),
         stamp=NUMBERS,
-        echoes=st.dictionaries(NAMES, st.builds(Echo, stamp=NUMBERS, held_s=POSITIVE), max_size=4),
+        delays=st.dictionaries(NAMES, POSITIVE, max_size=4),
+        echoes=st.dictionaries(
+            NAMES, st.builds(Echo, stamp=NUMBERS, held_s=POSITIVE, received=COUNTS), max_size=4
+        ),
     ),
     "policy": st.builds(
         Policy,
         version=COUNTS,
         thresholds=st.lists(NUMBERS, max_size=6).map(tuple),
         placement=st.dictionaries(NAMES, st.lists(STAGES, max_size=4).map(tuple), max_size=4),
+        strategy=NAMES,
+        planning=st.builds(
+            Planning,
+            goal=st.just("accuracy"),
+            accuracy=st.floats(0.001, 1),
+            rate=or_none(st.floats(0.001, 1e6)),
+            patience_s=st.floats(0, 60),
+        ),
+        shares=st.dictionaries(
+            NAMES,
+            st.dictionaries(STAGES, st.dictionaries(NAMES, st.floats(0, 1), max_size=3), max_size=3),
+            max_size=3,
+        ),
+        neighbours=st.dictionaries(NAMES, st.lists(NAMES, max_size=4).map(tuple), max_size=4),
         window=st.integers(1, 100_000),
         lease_s=st.floats(0.001, 3600),
         data_qos=st.sampled_from([0, 1]),
@@ -96,6 +114,7 @@ VALUES = {
         boot=NAMES,
         policy_version=COUNTS,
         storage_error=or_none(REASONS),
+        decision=or_none(st.text(max_size=m.MAX_DECISION)),
     ),
     "metrics": st.builds(
         m.Metrics,
@@ -213,17 +232,34 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("device-state", {"counters": {"a": -1}}),
     ("device-state", {"echoes": {"a/b": {"stamp": 0, "held_s": 0}}}),
     ("device-state", {"echoes": {"a": {"stamp": 0}}}),
+    ("device-state", {"echoes": {"a": {"stamp": 0, "held_s": 0, "received": -1}}}),
+    ("device-state", {"delays": {"a": -1}}),
+    ("device-state", {"delays": {"a/b": 1}}),
+    ("device-state", {"delays": {"a": float("inf")}}),
+    ("device-state", {"memory": -1}),
+    ("device-state", {"memory": 1.5}),
     ("policy", {"thresholds": "0.5"}),
     ("policy", {"thresholds": [float("nan")]}),
     ("policy", {"thresholds": [0.5] * 64}),
     ("policy", {"placement": {"a b": [1]}}),
     ("policy", {"placement": {"a": [65]}}),
     ("policy", {"window": 0}),
+    ("policy", {"strategy": ""}),
+    ("policy", {"strategy": "no spaces"}),
+    ("policy", {"shares": {"a": {"1": {"b": 1.5}}}}),
+    ("policy", {"shares": {"a": {"1": {"b": -0.5}}}}),
+    ("policy", {"neighbours": {"a": ["b c"]}}),
+    ("policy", {"neighbours": {"a": "b"}}),
+    ("policy", {"planning": {"goal": "speed"}}),
+    ("policy", {"planning": {"goal": "accuracy", "accuracy": 1.5}}),
+    ("policy", {"planning": {"patience_s": -1}}),
+    ("policy", {"planning": {"tea": 1}}),
     ("policy", {"data_qos": 2}),
     ("policy", {"unknown": 1}),
     ("policy-reply", {"accepted": 1}),
     ("policy-reply", {"version": -1}),
     ("coordinator-state", {"boot": ""}),
+    ("coordinator-state", {"decision": "a" * 1001}),
     ("metrics", {"throughput": "fast"}),
     ("metrics", {"accuracy": float("nan")}),
     ("metrics", {"exits": [-1]}),
@@ -233,8 +269,16 @@ BAD: list[tuple[str, dict[str, Any]]] = [
 ]
 """Each a valid message with one field changed."""
 
+BAD_BEYOND_SCHEMAS: list[tuple[str, dict[str, Any]]] = [
+    ("device-state", {"service_by_stage": {"0": 1.0}}),
+    ("policy", {"shares": {"a": {"0": {"b": 0.5}}}}),
+    ("policy", {"shares": {"a": {"1": {"b c": 0.5}}}}),
+    ("policy", {"planning": {"goal": "rate"}}),
+]
+"""The same, where the JSON Schema would let it pass: keys that are numbers, names within maps, relations."""
 
-@pytest.mark.parametrize(("name", "change"), BAD)
+
+@pytest.mark.parametrize(("name", "change"), [*BAD, *BAD_BEYOND_SCHEMAS])
 def test_a_field_beyond_its_limits_is_refused_and_named(name: str, change: dict[str, Any]) -> None:
     message = json.loads(EXAMPLES[name]) | change
     with pytest.raises(ProtocolError, match=next(iter(change))):

@@ -50,7 +50,7 @@ def same(one: TaskInput, other: TaskInput) -> bool:
 @given(batches())
 def test_a_batch_comes_back_as_it_was(drawn: tuple[int, list[tuple[Task, TaskInput]]]) -> None:
     stage, batch = drawn
-    back = decode_tasks(encode_tasks(batch), stage)
+    back = decode_tasks(encode_tasks(batch), stage).tasks
     assert [task for task, _ in back] == [task for task, _ in batch]
     assert all(same(one, other) for (_, one), (_, other) in zip(back, batch, strict=True))
 
@@ -64,14 +64,26 @@ def batch_of(**changes: object) -> bytes:
     return cbor2.dumps({"tasks": [{name: value for name, value in fields.items() if value is not None}]})
 
 
+@given(st.none() | NAMES)
+def test_a_batch_may_name_its_sender(sender: str | None) -> None:
+    batch = [(Task("cam1", "a:1", "s1", 1, size=3), Frame(PNG, b"abc"))]
+    back = decode_tasks(encode_tasks(batch, sender), 1)
+    assert back.sender == sender
+    assert back.tasks == batch
+
+
+def test_a_batch_of_those_who_do_not_name_themselves_is_taken() -> None:
+    assert decode_tasks(batch_of(), 2).sender is None
+
+
 def test_a_peer_may_leave_out_what_has_a_default_and_add_what_we_do_not_know() -> None:
-    [(task, value)] = decode_tasks(batch_of(colour="red"), 2)
+    [(task, value)] = decode_tasks(batch_of(colour="red"), 2).tasks
     assert task == Task("cam1", "a:1", "s1", 2, size=8)
     assert value.shape == (1, 1, 1, 2)
 
 
 def test_the_size_is_measured_and_not_believed() -> None:
-    [(task, _)] = decode_tasks(batch_of(size=10**12), 2)
+    [(task, _)] = decode_tasks(batch_of(size=10**12), 2).tasks
     assert task.size == 8
 
 
@@ -102,6 +114,10 @@ REFUSED = {
     "one bad among good": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}, {**TASK, "input": 0}]}),
     "an integer of 10,000 digits": batch_of(attempt=10**10_000),
     "a date for a name": batch_of(sensor=CBORTag(1, 0)),
+    "a sender with a slash": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}], "from": "a/b"}),
+    "a sender without a name": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}], "from": ""}),
+    "a number for a sender": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}], "from": 7}),
+    "a long sender": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}], "from": "a" * 65}),
 }
 
 
@@ -128,7 +144,8 @@ def test_a_frame_needs_its_type_and_its_bytes(value: object) -> None:
 SEEDS = [
     encode_tasks([(Task("cam1", "a:1", "s1", 1), Frame(PNG, b"abc"))]),
     encode_tasks(
-        [(Task("cam1", str(n), "s1", 1, 2, 1, 0.5), np.zeros((1, 2, 2, 1), "<f4")) for n in range(2)]
+        [(Task("cam1", str(n), "s1", 1, 2, 1, 0.5), np.zeros((1, 2, 2, 1), "<f4")) for n in range(2)],
+        "device-1",
     ),
 ]
 
@@ -137,4 +154,4 @@ SEEDS = [
 @given(mangled(SEEDS))
 def test_any_bytes_give_tasks_or_a_protocol_error(data: bytes) -> None:
     with suppress(ProtocolError):
-        assert all(task.stage == 1 for task, _ in decode_tasks(data, 1))
+        assert all(task.stage == 1 for task, _ in decode_tasks(data, 1).tasks)

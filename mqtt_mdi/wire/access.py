@@ -1,0 +1,91 @@
+"""Who may write and read what, by role; and the same as Mosquitto's access control list.
+
+Mosquitto knows users, not roles, so the list names every user with all that its role allows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.wire.topics import Topics, identifier
+
+Role = Literal["coordinator", "source", "device", "sensor", "operator", "viewer"]
+Users = Mapping[str, Mapping[Role, list[str]]]
+"""Names of users by pipeline and role."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Topics below a pipeline's root; `%u` stands for the user's own name."""
+
+    writes: tuple[str, ...]
+    reads: tuple[str, ...]
+
+
+_WORKER = Rights(
+    writes=("devices/%u/state", "deadletter/%u", "stage/+/+", "exits/+"),
+    reads=("stage/+/%u", "stage/+/any", "policy", "model/#", "devices/+/state", "coordinator/state"),
+)
+_WATCHER = ("policy", "policy/result", "metrics", "results/+", "devices/+/state", "coordinator/state")
+
+RIGHTS: dict[Role, Rights] = {
+    "coordinator": Rights(
+        writes=(
+            "policy",
+            "policy/result",
+            "model/#",
+            "metrics",
+            "coordinator/state",
+            "deadletter/coordinator",
+        ),
+        reads=(
+            "policy",
+            "policy/set",
+            "coordinator/state",
+            "results/+",
+            "truth/+",
+            "deadletter/+",
+            "devices/+/state",
+        ),
+    ),
+    "source": Rights(writes=(*_WORKER.writes, "results/+"), reads=(*_WORKER.reads, "frames/+", "exits/%u")),
+    "device": _WORKER,
+    # The last two tell a sensor whether there is anybody to answer.
+    "sensor": Rights(
+        writes=("frames/%u", "truth/%u"), reads=("results/%u", "devices/+/state", "model/manifest")
+    ),
+    "operator": Rights(writes=("policy/set",), reads=(*_WATCHER, "deadletter/+")),
+    "viewer": Rights(writes=(), reads=_WATCHER),
+}
+
+
+def check_users(users: Users) -> dict[str, tuple[str, Role]]:
+    """Pipeline and role of each user; ConfigError when a name is not fit for a topic, or named twice."""
+    found: dict[str, tuple[str, Role]] = {}
+    for pipeline, roles in users.items():
+        identifier(pipeline, "pipeline")
+        for role, names in roles.items():
+            for name in names:
+                identifier(name, role)
+                if name in found:
+                    raise ConfigError(
+                        f"user {name} is named twice: each has one role in one pipeline; choose another name"
+                    )
+                found[name] = (pipeline, role)
+    return found
+
+
+def mosquitto_acl(users: Users) -> str:
+    """The content of Mosquitto's `acl_file` for these users; what is not in it is forbidden."""
+    return "\n".join(
+        _block(name, pipeline, RIGHTS[role]) for name, (pipeline, role) in check_users(users).items()
+    )
+
+
+def _block(user: str, pipeline: str, rights: Rights) -> str:
+    root = Topics(pipeline).root
+    lines = [("write", topic) for topic in rights.writes] + [("read", topic) for topic in rights.reads]
+    return f"user {user}\n" + "".join(
+        f"topic {access} {root}/{topic.replace('%u', user)}\n" for access, topic in lines
+    )
