@@ -38,7 +38,7 @@ def planner(rounds: int = 5) -> list[measure.Row]:
                     "nothing new, s": again_s,
                     "one left, s": less_s,
                     "for a rate, s": goal_s,
-                    "rate / proven limit": first.rate / first.limit,
+                    "below the proven limit, %": 100 * (1 - first.rate / first.limit),
                 }
             )
     return measure.medians(measured, "system")

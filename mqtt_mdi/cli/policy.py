@@ -24,7 +24,8 @@ class PolicyShell(Shell):
     def __init__(self, broker: BrokerURL, pipeline: str, patch: bytes | None = None) -> None:
         topics = Topics(pipeline)
         token = secrets.token_hex(6)
-        super().__init__("policy", topics, Connection(broker, f"mdi-{pipeline}-policy-{token}"))
+        connection = Connection(broker, f"mdi-{pipeline}-policy-{token}", own=topics.policy_set)
+        super().__init__("policy", topics, connection)
         self.policy: Policy | None = None
         self.reply: PolicyReply | None = None
         self._patch = patch

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
+from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, StageSpec
 from mqtt_mdi.cli.options import BytesType, StagesType, broker_options, bundle_option, stop_on_signals
 from mqtt_mdi.planning.solve import solver
 from mqtt_mdi.runtime.client import BrokerURL
@@ -132,6 +132,12 @@ def device(
     envvar="MDI_SENSORS",
     help="Sensors to admit, like cam1,cam2; all by default. Two sources must not share a sensor.",
 )
+@click.option(
+    "--spool",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="MDI_SPOOL",
+    help="SQLite file to keep frames in until they are answered, over a crash and a power cut.",
+)
 def source(
     stages: Stages,
     threads: int,
@@ -142,14 +148,17 @@ def source(
     name: str | None,
     bundle: Path | None,
     sensors: str,
+    spool: Path | None,
 ) -> None:
     """Admit sensors' frames, own each until it is answered, publish the one answer.
 
     With --stages 1,2 it computes, too, as in MDI-Exit; with none it passes pictures on as they came.
+    With --spool what it has taken in is answered even when it is killed and started again.
 
     \b
     Example, and a frame for it from any MQTT client:
       mqtt-mdi source --stages 1
+      mqtt-mdi source --spool /var/lib/mqtt-mdi/source.spool
       mosquitto_pub -t mdi/v1/demo/frames/cam1 -f picture.jpg
       mosquitto_sub -t mdi/v1/demo/results/cam1
     """  # noqa: D301 -- click's mark for lines to keep
@@ -157,9 +166,17 @@ def source(
     from mqtt_mdi.runtime.device import DeviceSettings  # noqa: PLC0415 -- slow to import
     from mqtt_mdi.runtime.source import SourceDevice  # noqa: PLC0415 -- slow to import
 
+    def load(graph: bytes, spec: StageSpec) -> OnnxStage:
+        return OnnxStage(graph, spec, threads)
+
     settings = DeviceSettings(broker, pipeline, name or default_id("source"), stages, bundle, emulate, memory)
     wanted = tuple(part.strip() for part in sensors.split(",") if part.strip())
-    shell = SourceDevice(settings, lambda graph, spec: OnnxStage(graph, spec, threads), wanted)
+    if spool is None:
+        shell = SourceDevice(settings, load, wanted)
+    else:
+        from mqtt_mdi.runtime.spooled import SpooledSource  # noqa: PLC0415 -- SQLAlchemy
+
+        shell = SpooledSource(settings, load, wanted, spool)
     stop_on_signals(shell.stop)
     shell.serve()
 

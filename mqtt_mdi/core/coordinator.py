@@ -185,8 +185,8 @@ class Coordinator:
 
     def _layout(self, policy: Policy) -> dict[str, tuple[int, ...]] | None:
         """Where a policy's strategy wants the stages by its own rule, if it has one."""
-        placement = STRATEGIES[policy.strategy].arrange(self.fleet.system(policy))
-        return None if placement is None else dict(placement)
+        arrange = STRATEGIES[policy.strategy].arrange
+        return None if arrange is None else dict(arrange(self.fleet.system(policy)))
 
     def _adapt(self) -> list[Effect]:
         """Algorithm 4, on the fullest of the sources' queues."""

@@ -64,14 +64,13 @@ class Fleet:
         members = tuple(
             self._member(state, self._paces.get(name, usual)) for name, state in sorted(self.states.items())
         )
-        names = [member.device for member in members]
+        pairs = ((a, b) for a in self.states for b in policy.neighbours.get(a, self.states) if b != a)
         return System(
             members,
             {
-                (a, b): self._links[a, b].capacity if (a, b) in self._links else UNLIMITED
-                for a in names
-                for b in names
-                if a != b and b in policy.neighbours.get(a, (b,))
+                pair: self._links[pair].capacity if pair in self._links else UNLIMITED
+                for pair in pairs
+                if pair[1] in self.states
             },
             self.profiles,
         )
@@ -135,8 +134,12 @@ def _differ(a: float, b: float, share: float) -> bool:
 
 
 def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:,.{0 if seconds >= 0.1 else 1}f} ms"  # noqa: PLR2004 -- three digits say enough
+    return f"{_three_digits(1000 * seconds)} ms"
 
 
 def _rate(rate: float) -> str:
-    return "any amount" if rate == UNLIMITED else f"{rate / 1000:,.{0 if rate >= 1e5 else 1}f} kB/s"  # noqa: PLR2004
+    return "any amount" if rate == UNLIMITED else f"{_three_digits(rate / 1000)} kB/s"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"  # noqa: PLR2004 -- no 1e+03

@@ -1,6 +1,7 @@
 """The source: admits frames, owns each under a lease until it is answered, answers once."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
@@ -41,26 +42,49 @@ EXPIRIES_SPARED = 64
 """Expiries of frames answered meanwhile that may stay in the heap until it is built anew."""
 
 
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A frame of `size` bytes that earlier starts of this source took in; they may have used `attempts`."""
+
+    frame: FrameKey
+    size: int
+    attempts: int
+
+
 @dataclass(slots=True)
 class Lease:
-    """A frame owed an answer: when it was admitted and when each attempt began."""
+    """A frame owed an answer: when it was admitted and when each attempt of this start began.
+
+    `earlier` are the numbers that earlier starts may have used: workers ignore an attempt they have seen.
+    """
 
     size: int
     admitted_at: float
     began: list[float]
+    earlier: int = 0
     expires_at: float = 0.0
 
     @property
     def attempt(self) -> int:
         """The number of the latest attempt, from 1."""
-        return len(self.began)
+        return self.earlier + len(self.began)
 
 
 class Source:
-    """The machine that admits frames. `name` is where devices report outcomes."""
+    """The machine that admits frames. `name` is where devices report outcomes.
 
-    def __init__(
-        self, name: str, policy: Policy, stage_count: int, class_names: tuple[str, ...] = ()
+    What earlier starts left is `owed`, oldest first, and never refused; what they `answered` is known.
+    """
+
+    def __init__(  # noqa: PLR0913 -- the last two are what a spool gives back
+        self,
+        name: str,
+        policy: Policy,
+        stage_count: int,
+        class_names: tuple[str, ...] = (),
+        *,
+        owed: Iterable[Owed] = (),
+        answered: Iterable[FrameKey] = (),
     ) -> None:
         self.name = name
         self.policy = policy
@@ -72,6 +96,13 @@ class Source:
         self._known: set[FrameKey] = set()
         self._expiries: list[tuple[float, FrameKey]] = []
         self._answered = RecentSet(ANSWERED_REMEMBERED)
+        for frame in answered:
+            self._answered.add(frame)
+        self._earlier: dict[FrameKey, int] = {}
+        for left in owed:
+            self._earlier[left.frame] = left.attempts
+            self._known.add(left.frame)
+            self.pending.append((left.frame, left.size))
         self._response = ResponseTime()
         self._timer_at: float | None = None
         self._interval = policy.admission.first_interval_s
@@ -112,7 +143,7 @@ class Source:
     def check(self) -> None:
         """The invariants of this machine."""
         self.ledger.check(len(self.leases))
-        assert len(self.pending) <= self.policy.pending_limit
+        assert len(self.pending) <= max(self.policy.pending_limit, len(self._earlier))
         assert self._known == set(self.leases) | {frame for frame, _ in self.pending}
 
     def _arrive(self, frame: FrameKey, size: int) -> list[Effect]:
@@ -151,14 +182,15 @@ class Source:
                 self._admits_at = max(self._admits_at, now - self._interval) + self._interval
             frame, size = self.pending.popleft()
             self.ledger.admitted += 1
-            self.leases[frame] = Lease(size, now, [])
+            self.leases[frame] = Lease(size, now, [], self._earlier.pop(frame, 0))
             effects.append(self._begin(frame, now))
         return effects
 
     def _refuse_excess(self) -> list[Effect]:
         """More frames wait than may: one came too many, a policy lowered the limit, or the end is near."""
         effects: list[Effect] = []
-        while len(self.pending) > (0 if self._stopping else self.policy.pending_limit):
+        limit = 0 if self._stopping else self.policy.pending_limit
+        while len(self.pending) > max(limit, len(self._earlier)):
             frame, _ = self.pending.pop()
             self._known.discard(frame)
             self.ledger.refused += 1
@@ -177,7 +209,7 @@ class Source:
         """Begin a frame's next attempt."""
         lease = self.leases[frame]
         lease.began.append(now)
-        self._schedule(frame, now + self._response.lease(self.policy.lease_s, lease.attempt))
+        self._schedule(frame, now + self._response.lease(self.policy.lease_s, len(lease.began)))
         return SubmitTask(
             Task(
                 frame.sensor,
@@ -204,12 +236,13 @@ class Source:
             self.ledger.duplicates += 1
             return []
         if outcome.reason is None:
-            self._response.observe(now - lease.began[outcome.attempt - 1])
+            if outcome.attempt > lease.earlier:
+                self._response.observe(now - lease.began[outcome.attempt - lease.earlier - 1])
             return self._answer(frame, outcome, now)
         if outcome.attempt < lease.attempt:
             return []
-        if outcome.retry and lease.attempt < self.policy.max_attempts:
-            self._schedule(frame, now + RETRY_DELAY_S * 2 ** min(lease.attempt, 6))
+        if outcome.retry and len(lease.began) < self.policy.max_attempts:
+            self._schedule(frame, now + RETRY_DELAY_S * 2 ** min(len(lease.began), 6))
             return []
         return self._answer(frame, outcome, now)
 
@@ -220,11 +253,11 @@ class Source:
             if self._is_stale(at, frame):
                 continue
             lease = self.leases[frame]
-            if lease.attempt < self.policy.max_attempts:
+            if len(lease.began) < self.policy.max_attempts:
                 self.ledger.retried += 1
                 effects.append(self._begin(frame, now))
                 continue
-            reason = f"no answer in {lease.attempt} attempts, {now - lease.admitted_at:.1f} s"
+            reason = f"no answer in {len(lease.began)} attempts, {now - lease.admitted_at:.1f} s"
             effects.extend(self._answer(frame, None, now, reason))
         return effects
 
@@ -256,7 +289,7 @@ class Source:
             device=outcome.device if outcome else None,
             latency_ms=1000 * (now - lease.admitted_at),
             hops=outcome.hops if outcome else 0,
-            attempts=lease.attempt,
+            attempts=len(lease.began),
             policy_version=self.policy.version,
             reason=reason,
         )

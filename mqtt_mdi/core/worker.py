@@ -219,8 +219,7 @@ class Worker:
         if task.stage > self.stage_count:
             reason = f"stage {task.stage} of {self.stage_count} does not exist"
             return [DropInput(task), self._failure(task, reason)]
-        came_up_here = task.hops == 0 and task.source == self.identity.device
-        queue = self._queue_for(task, asked=came_up_here or self.strategy.relays)
+        queue = self._queue_for(task, came_up=task.hops == 0 and task.source == self.identity.device)
         limit = self.policy.queue_limit
         # Both: a task that changes queues here always has a place.
         if len(queue) >= limit or self._held() >= 2 * limit:
@@ -229,11 +228,11 @@ class Worker:
         self._enqueue(queue, task)
         return []
 
-    def _queue_for(self, task: Task, *, asked: bool) -> deque[Task] | OutputQueue:
-        """I_n or O_n; the strategy is `asked`, or what can run here stays."""
-        if task.stage not in self.stages or (asked and not self.strategy.keeps(self, task)):
+    def _queue_for(self, task: Task, *, came_up: bool) -> deque[Task] | OutputQueue:
+        """I_n or O_n: the strategy decides about what came up here, what was sent here stays if it can."""
+        if task.stage not in self.stages or (came_up and not self.strategy.keeps(self, task)):
             return self.output
-        if asked:
+        if came_up:
             self._count_route(task.stage, self.identity.device)
         return self.input
 
@@ -280,7 +279,7 @@ class Worker:
             return [DropInput(following), ReportOutcome(task.source, outcome)]
         if not self._seen.add(following.key) or self._is_ahead(following):
             return self._ignore(following)
-        self._enqueue(self._queue_for(following, asked=True), following)
+        self._enqueue(self._queue_for(following, came_up=True), following)
         return []
 
     def _work(self) -> list[Effect]:

@@ -33,7 +33,7 @@ from mqtt_mdi.simulation.scenario import Arrivals, Scenario
 FRAMES = 3000
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 """Arrival rates, as shares of λ* when every frame leaves at the first exit."""
-TUNED_AT = (0.2, 0.6)
+TUNED_AT = (0.1, 0.35, 0.65)
 MARGIN = 1.03
 """The rate that a planner is to keep up with, as a multiple of the frames that arrive."""
 KEPT_UP = 0.01
@@ -41,7 +41,7 @@ KEPT_UP = 0.01
 WAITING: Patch = {"pending_limit": 64}
 
 ADAPTIVE = {
-    "window": (256,),
+    "window": (256, 64),
     "report_interval_s": (0.02,),
     "output_threshold": (8,),
     "adaptation": tuple(
@@ -52,7 +52,7 @@ ADAPTIVE = {
     ),
 }
 ADAPTIVE_FINER = {"output_threshold": (0, 2, 8)}
-"""Algorithm 4 moves the thresholds by the source's queues, so its window must let these fill."""
+"""Algorithm 4 moves the thresholds by the source's queues: the window must let these fill."""
 FIXED = {"window": (64, 256), "report_interval_s": (0.02,)}
 
 CONTESTANTS = (
@@ -176,7 +176,7 @@ def _cell(rows: Sequence[Row], contestant: str, rate: float) -> str:
 
 
 def _tuned(lab: Lab, contestant: Contestant, system: Scenario, most: float) -> Patch | None:
-    """The policy with the most right answers at a low and a high rate."""
+    """The policy with the most right answers at a low, a middle and a high rate."""
     settings = lab.settings
     policies = choices(contestant, system, read_model(settings.bundle), quick=settings.quick)
     return best_policy(

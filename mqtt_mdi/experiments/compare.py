@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
 from mqtt_mdi.experiments.contestants import (
@@ -62,7 +63,7 @@ def compare(lab: Lab, systems: Sequence[Scenario]) -> list[tuple[Row, Run | None
                 contestant,
                 [system],
                 choices(contestant, system, model, quick=settings.quick),
-                lambda run: run.rate,
+                partial(work_rate, model),
             )
             if policy is None:
                 continue
@@ -76,6 +77,12 @@ def compare(lab: Lab, systems: Sequence[Scenario]) -> list[tuple[Row, Run | None
         (_row(contestant, trial, run), run) for (contestant, trial), run in zip(entries, runs, strict=True)
     ]
     return judged + [(row, None) for system in systems for row in static_rows(settings, system)]
+
+
+def work_rate(model: Model, run: Run) -> float:
+    """Multiply-adds asked for by the frames answered in a second: easy frames first are nobody's merit."""
+    work = sum(stage.macs * share for stage, share in zip(model.manifest.stages, run.reach, strict=False))
+    return run.rate * work
 
 
 def static_rows(settings: Settings, system: Scenario) -> Iterator[Row]:

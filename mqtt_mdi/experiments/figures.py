@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, takewhile
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ STYLES = {
     who.PLANNER.name: Style("#0072B2", "", "o"),
     who.MDI_EXIT.name: Style("#D55E00", "///", "s", "--"),
     who.MDI_EXIT_SHIPPED.name: Style("#E69F00", "\\\\\\", "D", "--"),
-    who.NO_EXIT.name: Style("#999999", "---", "x", ":"),
+    who.NO_EXIT.name: Style("#999999", "---", "X", ":"),
     who.DDI.name: Style("#009E73", "xxx", "^", "-."),
     who.PIPELINE.name: Style("#CC79A7", "|||", "v", ":"),
     who.LOCAL.name: Style("#F0E442", "++", "P", ":"),
@@ -121,7 +121,7 @@ def _bars(axes: Axes, rows: Sequence[Row], systems: Sequence[str], place: int, w
 
 
 def accuracies(rows: "Sequence[accuracy.Row]", limits: "Mapping[str, accuracy.Limit]") -> Figure:
-    """Accuracy by arrival rate, a panel for each system; hollow where frames were refused."""
+    """Accuracy by arrival rate, a panel for each system; hollow where frames are refused."""
     names = who.present(row.contestant for row in rows)
     columns = min(3, len(limits))
     lines = -(-len(limits) // columns)
@@ -147,24 +147,17 @@ def accuracies(rows: "Sequence[accuracy.Row]", limits: "Mapping[str, accuracy.Li
 
 
 def _line(axes: Axes, rows: "Sequence[accuracy.Row]", name: str) -> None:
-    """A contestant's accuracy; its markers are hollow where it does not keep up."""
+    """A contestant's accuracy, up to the first rate that it does not keep up with: a hollow marker there."""
     style = STYLES[name]
     rates = sorted({row.arrival_rate for row in rows})
     there = [[row for row in rows if row.arrival_rate == rate] for rate in rates]
-    means = [fmean(row.accuracy for row in own) for own in there]
-    axes.plot(rates, means, style.dashes, color=style.line, linewidth=0.9, zorder=2)
-    for kept_up in (True, False):
-        chosen = [index for index, own in enumerate(there) if kept_up == all(row.kept_up for row in own)]
-        axes.plot(
-            [rates[index] for index in chosen],
-            [means[index] for index in chosen],
-            style.marker,
-            color=style.line,
-            markerfacecolor=style.line if kept_up else "white",
-            markersize=4.5,
-            zorder=3,
-            label=name if kept_up else None,
-        )
+    kept = list(takewhile(lambda own: all(row.kept_up for row in own), there))
+    shown = there[: len(kept) + 1]
+    look: dict[str, Any] = {"color": style.line, "marker": style.marker, "markersize": 5, "linewidth": 0.9}
+    means = [fmean(row.accuracy for row in own) for own in shown]
+    axes.plot(rates[: len(shown)], means, linestyle=style.dashes, label=name, **look)
+    if len(shown) > len(kept):
+        axes.plot(rates[len(kept)], means[-1], markerfacecolor="white", zorder=3, **look)
 
 
 def busy(rows: "Sequence[uneven.Busy]") -> Figure:

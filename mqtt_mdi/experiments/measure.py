@@ -25,7 +25,7 @@ from mqtt_mdi.simulation.scenario import Scenario
 from mqtt_mdi.simulation.world import Solve, World
 
 WARM_UP = 0.2
-"""Share of the answers that come before the steady state: queues fill, the planner plans."""
+"""The first share of the frames and of the answers, that does not count: queues fill, the planner plans."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,11 @@ class Run:
     """What a simulation brought.
 
     `rate` is answers a second from the warm-up to the last admission. `reach[k]` is the share of these
-    answers' frames that reach stage k + 1 with the bundle's thresholds. `accuracy` and latencies are those
-    of all frames admitted after the warm-up: a frame that is slow to answer counts as much as a fast one.
-    `right` are the right answers of the whole run as a share of all frames offered, `refused` the share that
-    was not admitted. `busy[n][k]` is the share of its time that device n spent on stage k + 1.
+    answers' frames that reach stage k + 1 with the bundle's thresholds. All else is about the frames that
+    came after the first fifth, whenever they were answered: one that is slow counts as much as a fast one.
+    `right` are right answers as a share of these frames, `accuracy` as a share of their answers, `refused`
+    is the share that was not admitted. `busy[n][k]` is the share of its time that device n spent on stage
+    k + 1.
     """
 
     rate: float
@@ -99,13 +100,17 @@ def run(trial: Trial) -> Run:
     begin = float(np.quantile(answers.at, WARM_UP))
     end = float(answers.admitted_at.max())
     counted = (begin < answers.at) & (answers.at <= end)
-    judged = answers.admitted_at >= begin
+    first = WARM_UP * scenario.frames
+    judged = answers.frame >= first
     latencies = (1000 * (answers.at - answers.admitted_at))[judged].tolist()
+    right = (answers.label == trace.truth[answers.sample])[judged]
+    offered = scenario.frames - first
+    taken = sum(int(result.frame_id) >= first for result in world.results)
     return Run(
         rate=float(counted.sum() / (end - begin)),
-        accuracy=float((answers.label == trace.truth[answers.sample])[judged].mean()),
-        right=report.correct / scenario.frames,
-        refused=report.refused / scenario.frames,
+        accuracy=float(right.mean()),
+        right=float(right.sum() / offered),
+        refused=1 - taken / offered,
         failed=report.failed,
         latency_p50_ms=quantile(latencies, 0.5) or 0.0,
         latency_p95_ms=quantile(latencies, 0.95) or 0.0,
@@ -117,10 +122,11 @@ def run(trial: Trial) -> Run:
 
 @dataclass(frozen=True)
 class _Answers:
-    """Arrays of answers: seconds when they came and when their frames were admitted, samples and labels."""
+    """Arrays of answers: seconds of their coming and of their frames' admission, frames, samples, labels."""
 
     at: NDArray[np.float64]
     admitted_at: NDArray[np.float64]
+    frame: NDArray[np.float64]
     sample: NDArray[np.intp]
     label: NDArray[np.intp]
 
@@ -130,7 +136,7 @@ def _answers(world: World) -> _Answers:
     rows = [(at, r.latency_ms, int(r.frame_id), r.label) for at, r in given if r.status == "ok"]
     at, latency_ms, frame, label = np.array(rows, float).T
     sample = frame.astype(np.intp) % len(world.network.truth)
-    return _Answers(at, at - latency_ms / 1000, sample, label.astype(np.intp))
+    return _Answers(at, at - latency_ms / 1000, frame, sample, label.astype(np.intp))
 
 
 def solver(trace: ExitTrace) -> Solve:

@@ -49,9 +49,7 @@ TOPOLOGIES = (
 UNEVEN = _system(
     "uneven five",
     tuple(
-        DeviceSpec(
-            id=f"node-{n}", macs_per_second=times * SPEED, memory=memory, stages=stages, source=n == 1
-        )
+        DeviceSpec(id=f"node-{n}", macs_per_second=times * SPEED, memory=memory, stages=stages, source=n == 1)
         for n, (times, memory, stages) in UNEVEN_FIVE.items()
     ),
 )

@@ -11,6 +11,8 @@ ROUNDS = (500, 1500, 4000)
 """Frames of the rounds, as in successive halving (Jamieson & Talwalkar, AISTATS 2016)."""
 KEPT = 3
 """So many policies get into the next round."""
+SECOND_WORTH = 0.01
+"""A second of median latency is worth this share of what counts: better soon than late."""
 LONGEST_S = 1.0
 """Virtual seconds a frame at the very most; what takes longer stands still."""
 TUNING_SEED = 1000
@@ -26,10 +28,15 @@ def best_policy(
 ) -> Patch | None:
     """A contestant's policy with the highest sum of scores over some scenarios, from coarse to fine.
 
+    Of two policies about as good, the one that answers sooner is better.
+
     The first round is among `policies`, the second among the finer ones of the best of them, the third among
     the best of these. None where no policy scores anything.
     """
     about = f"{scenarios[0].name}, {contestant.name}"
+
+    def worth(run: Run) -> float:
+        return score(run) / (1 + SECOND_WORTH * run.latency_p50_ms / 1000)
 
     def best(left: Sequence[Patch], frames: int) -> list[Patch]:
         trials = [
@@ -37,7 +44,7 @@ def best_policy(
             for policy in left
             for scenario in scenarios
         ]
-        scores = list(map(score, lab.run(trials, f"{about}: {len(left)} policies, {frames} frames")))
+        scores = list(map(worth, lab.run(trials, f"{about}: {len(left)} policies, {frames} frames")))
         step = len(scenarios)
         sums = [sum(scores[start : start + step]) for start in range(0, len(scores), step)]
         ranked = sorted(range(len(left)), key=lambda index: -sums[index])

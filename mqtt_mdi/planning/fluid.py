@@ -14,6 +14,8 @@ from mqtt_mdi.planning.problem import Pair, Problem, useful_holders
 from mqtt_mdi.planning.programme import TOLERANCE, Mask, Programme
 
 QUICKLY = Search()
+MUCH = 10
+"""A scale so many times the rate makes the solver's tolerances coarse."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,21 @@ def fluid_bound(problem: Problem, search: Search = QUICKLY) -> Bound:
     """Solve the fluid bound; where a device's `stages` are None, place them under its memory.
 
     About half a second for 20 devices and 8 stages; where few links join many devices with little memory,
-    the search takes all its time and `limit` says how much better another placement could be.
+    the search ends early and `limit` says how much better another placement could be.
 
     Raises:
         ConfigError: No frame can be processed; names the stage, the path or the bytes that lack. Or no
             placement was found within the time of `search`.
     """
-    allowed = _mask(problem)
+    allowed, limit = _mask(problem), 0.0
     programme = Programme(problem)
-    best = programme.fastest(allowed)
-    limit = best.rate
-    if _crowded(problem, allowed) or any(device.loaded for device in problem.devices):
-        chosen, limit = choose_placement(problem, programme, allowed, limit, search)
+    if _must_choose(problem, allowed):
+        chosen, limit = choose_placement(problem, programme, allowed, search)
         allowed = _mask(_placed(problem, chosen))
+    best = programme.fastest(allowed)
+    if best.rate < programme.scale / MUCH:
+        programme = Programme(problem, best.rate)
         best = programme.fastest(allowed)
-    programme = Programme(problem, best.rate)
     plan = programme.thriftiest(allowed, best.rate)
     work, flows = (np.where(r > TOLERANCE * programme.scale, r, 0.0) for r in (plan.work, plan.flows))
     return Bound(
@@ -71,7 +73,9 @@ def rate_limit(problem: Problem) -> float:
     allowed = _mask(problem)
     if _crowded(problem, allowed):
         return relaxed_limit(problem, allowed)
-    return Programme(problem).fastest(allowed).rate
+    free = any(device.stages is None for device in problem.devices)
+    programme = Programme(problem)
+    return programme.ceiling(allowed) if free else programme.fastest(allowed).rate
 
 
 def _mask(problem: Problem) -> Mask:
@@ -85,6 +89,13 @@ def _crowded(problem: Problem, allowed: Mask) -> bool:
     needed = allowed @ np.array(problem.stage_bytes)
     pairs = zip(problem.devices, needed, strict=True)
     return any(d.stages is None and d.memory is not None and d.memory < bytes_ for d, bytes_ in pairs)
+
+
+def _must_choose(problem: Problem, allowed: Mask) -> bool:
+    """Whether free devices cannot or should not hold all that they may."""
+    free = [device for device in problem.devices if device.stages is None]
+    spared = any(device.loaded for device in free) or (problem.holders_run and bool(free))
+    return spared or _crowded(problem, allowed)
 
 
 def _placed(problem: Problem, chosen: Mask) -> Problem:

@@ -34,12 +34,17 @@ class Search:
 
     time_limit_s: float = 1.5
     gap: float = 1e-3
-    effort: float = 4e5
+    effort: float = 8e5
 
     def options(self, columns: int) -> dict[str, float]:
-        """What HiGHS is told for a programme of so many columns."""
+        """What HiGHS is told for a programme of so many columns; without presolving it is faster here."""
         nodes = max(1, int(self.effort / columns**1.5))
-        return {"time_limit": self.time_limit_s, "mip_rel_gap": self.gap, "node_limit": nodes}
+        return {
+            "time_limit": self.time_limit_s,
+            "mip_rel_gap": self.gap,
+            "node_limit": nodes,
+            "presolve": False,
+        }
 
 
 @dataclass(frozen=True)
@@ -52,22 +57,23 @@ class _Found:
 
 
 def choose_placement(
-    problem: Problem, programme: Programme, allowed: Mask, limit: float, search: Search
+    problem: Problem, programme: Programme, allowed: Mask, search: Search
 ) -> tuple[Mask, float]:
     """Place the stages of free devices under their memory, for the highest rate.
 
-    `allowed` (N, K) is where each stage could be if it were alone, `limit` the rate with all of these.
-    Returns the best placement found (N, K) and a proven limit of every placement's rate.
+    `allowed` (N, K) is where each stage could be if it were alone. Returns the best placement found (N, K)
+    and a proven limit of every placement's rate.
 
     A first search sends all traffic through one hub: fewer flows, so it is fast, and no harder than the
     links. Only where its placement does worse on the links than in that search do they enter another,
-    unless they are so many that it would not end.
+    unless they are so many that it would not end. That other search knows, too, that a device which holds
+    a stage may have to run all that it is sent of it.
 
     Raises:
         ConfigError: The stages do not fit, with the bytes that lack, or no placement was found in time.
     """
     end = monotonic() + search.time_limit_s
-    found = _search_hub(problem, allowed, limit, search)
+    found = _search_hub(problem, allowed, programme.ceiling(allowed), search)
     best, limit = found.chosen, found.limit
     rate = 0.0 if best is None else programme.fastest(best).rate
     left = end - monotonic()
@@ -93,7 +99,7 @@ def _search_hub(problem: Problem, allowed: Mask, limit: float, search: Search | 
     """`_search` with all links together, of which HiGHS knows at once how much they carry at most."""
     hub, aside = _through_hub(problem), np.zeros((1, problem.stage_count), bool)
     programme, everywhere = Programme(hub), np.vstack([allowed, aside])
-    limit = min(limit, programme.fastest(everywhere).rate)
+    limit = min(limit, programme.ceiling(everywhere))
     found = _search(hub, programme, everywhere, limit, search)
     return found if found.chosen is None else replace(found, chosen=found.chosen[:-1])
 
@@ -113,6 +119,10 @@ def _search(
         (None, occupied, -np.inf, memory),
         (None, _holders(problem), 1, np.inf),
     )
+    if programme.holders_run and search is not None:
+        # Each task passes a device once at most, so this is more than can be passed on.
+        all_of_it = np.tile(limit * programme.reach / programme.scale, len(problem.devices))
+        blocks += ((programme.passed_on, sparse.diags_array(all_of_it), -np.inf, all_of_it),)
     fixed = np.repeat([device.stages is not None for device in problem.devices], problem.stage_count)
     prices = _loading(problem).ravel() * limit / programme.scale
     cost = np.concatenate([programme.rate_cost(), prices])
@@ -164,7 +174,8 @@ def _through_hub(problem: Problem) -> Problem:
         links[HUB, b] = links.get((HUB, b), 0.0) + rate
     hub = Device(HUB, problem.devices[0].seconds, stages=frozenset())
     broker = None if problem.broker is None else 2 * problem.broker
-    return replace(problem, devices=(*problem.devices, hub), links=links, broker=broker)
+    devices = (*problem.devices, hub)
+    return replace(problem, devices=devices, links=links, broker=broker, holders_run=False)
 
 
 def _missing_bytes(problem: Problem, allowed: Mask) -> float:

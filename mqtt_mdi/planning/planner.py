@@ -222,11 +222,12 @@ class _Planner:
         return replace(self.search, time_limit_s=PATIENCE * max(0.0, self.end - monotonic()))
 
     def _with_held(self, bound: Bound) -> Placement:
-        """The stages that each device needs, and of those it holds as many as still fit."""
+        """What each device needs, and of what it holds all that fits and that it is not to pass on."""
+        passed = {(to, k) for (_, to), rates in bound.flows.items() for k, r in enumerate(rates, 1) if r}
         placement = {}
         for device in self.problem.devices:
             kept = set(bound.placement[device.name])
-            for stage in sorted(self.held[device.name]):
+            for stage in sorted(k for k in self.held[device.name] if (device.name, k) not in passed):
                 needed = sum(self.problem.stage_bytes[k - 1] for k in {*kept, stage})
                 if needed <= (inf if device.memory is None else device.memory):
                     kept.add(stage)
@@ -246,7 +247,7 @@ class _Planner:
 
     def _placed(self, index: int, placement: Placement) -> Problem:
         devices = (replace(device, stages=placement[device.name]) for device in self.problem.devices)
-        problem = replace(self._at(index, devices), holders_run=True)
+        problem = self._at(index, devices)
         _check_sources(problem)
         return problem
 
@@ -265,6 +266,7 @@ def _problem(system: System, reach: tuple[float, ...]) -> Problem:
         stage_bytes=tuple(float(profile.memory) for profile in system.profiles),
         links=system.links,
         even_sources=True,
+        holders_run=True,
     )
 
 

@@ -18,6 +18,8 @@ from mqtt_mdi.planning.problem import UNLIMITED, Problem
 
 TOLERANCE = 1e-7
 """HiGHS's own. Shares of the scale below it are nothing."""
+SLACK = 5e-7
+"""The share of a rate that another programme may lack that is to reach the same."""
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -35,6 +37,7 @@ class Solution:
 class Programme:
     """The constraints of a problem: `balance @ columns = 0` and `loads @ columns <= 1`.
 
+    Where holders run what they are sent, `passed_on @ columns <= 0` besides, in the rows of stages held.
     A mask (N, K) says which device may run which stage. The scale is what the devices could do together if
     there were no links, unless it is given.
     """
@@ -46,7 +49,7 @@ class Programme:
         self.scale = scale or float((1 / (self.seconds @ self.reach)).sum())
         self._bytes = np.array(problem.input_bytes, float)
         self._keep_raw = problem.source_runs_stage_1
-        self._holders_run = problem.holders_run
+        self.holders_run = problem.holders_run
         tails = [names[a] for a, _ in problem.links]
         heads = [names[b] for _, b in problem.links]
         taken = self._taken([names[source] for source in problem.sources], even=problem.even_sources)
@@ -55,19 +58,24 @@ class Programme:
         self.flows = slice(self.work.stop, sum(self._count))
         self.balance = self._balance(taken, tails, heads)
         self.loads = self._loads(np.array(list(problem.links.values()), float), problem.broker)
-        self._passed_on = self._beyond_work(heads)
+        self.passed_on = self._passed_on(heads)
 
-    def fastest(self, allowed: Mask) -> Solution:
-        """The highest rate with the stages of a mask."""
-        return self._solve(self.rate_cost(), allowed)
+    def fastest(self, placed: Mask) -> Solution:
+        """The highest rate with a placement."""
+        return self._solve(self.rate_cost(), placed, *self._holders(placed))
 
-    def thriftiest(self, allowed: Mask, rate: float) -> Solution:
+    def ceiling(self, allowed: Mask) -> float:
+        """A rate that no placement within a mask exceeds."""
+        return self._solve(self.rate_cost(), allowed).rate
+
+    def thriftiest(self, placed: Mask, rate: float) -> Solution:
         """Of the ways to reach a rate, the one with the fewest bytes on links; it has no cycles."""
         cost = np.zeros(self.flows.stop)
         # One byte on top makes a hop cost something even where inputs have no size.
         cost[self.flows] = np.resize(1 + self._bytes, self._count[2]) / (1 + self._bytes.max())
-        floor = rate / self.scale * (1 - TOLERANCE)
-        return self._solve(cost, allowed, LinearConstraint(-self.rate_cost()[None], floor, np.inf))
+        floor = rate / self.scale * (1 - SLACK)
+        enough = LinearConstraint(-self.rate_cost()[None], floor, np.inf)
+        return self._solve(cost, placed, enough, *self._holders(placed))
 
     def rate_cost(self) -> Floats:
         """The objective, to be minimised: minus what the sources take in."""
@@ -85,8 +93,6 @@ class Programme:
 
     def _solve(self, cost: Floats, allowed: Mask, *more: LinearConstraint) -> Solution:
         rows = [LinearConstraint(self.balance, 0, 0), LinearConstraint(self.loads, -np.inf, 1), *more]
-        if self._holders_run:
-            rows.append(LinearConstraint(self._passed_on[allowed.ravel()], -np.inf, 0))
         found = milp(cost, bounds=Bounds(0, self.highest(allowed)), constraints=rows)
         if found.x is None:
             raise ConfigError(f"the bound of this system cannot be computed: {found.message}")
@@ -97,6 +103,10 @@ class Programme:
             rates[self.work].reshape(shape),
             rates[self.flows].reshape(shape),
         )
+
+    def _holders(self, placed: Mask) -> list[LinearConstraint]:
+        """A device that holds a stage runs what it is sent of it, where that is asked for."""
+        return [LinearConstraint(self.passed_on[placed.ravel()], -np.inf, 0)] if self.holders_run else []
 
     def _taken(self, sources: list[int], *, even: bool) -> sparse.csr_array:
         """By device and stage: the frames that come in, for each column of the sources."""
@@ -115,7 +125,7 @@ class Programme:
         blocks = [-taken, sparse.kron(sparse.eye_array(devices), done), sparse.kron(sent, np.eye(stages))]
         return sparse.hstack([block for block in blocks if block.shape[1]], format="csr")
 
-    def _beyond_work(self, heads: list[int]) -> sparse.csr_array:
+    def _passed_on(self, heads: list[int]) -> sparse.csr_array:
         """By device and stage: received - done."""
         stages = len(self.reach)
         taken = sparse.csr_array((self._count[1], self._count[0]))

@@ -13,18 +13,20 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.runtime.tls import explain, tls_context, why_hung_up
 
 log = logging.getLogger(__name__)
 
@@ -36,20 +38,25 @@ RECEIVE_MAXIMUM = 1024
 MAX_PACKET_BYTES = 64 * 2**20
 
 # MQTT 5, section 3.2.2.2: trying again cannot help.
-_REFUSED_FOR_GOOD = {"Bad user name or password", "Not authorized", "Client identifier not valid", "Banned"}
+_NOT_AUTHORISED = "Not authorized"
+_REFUSED_FOR_GOOD = {"Bad user name or password", _NOT_AUTHORISED, "Client identifier not valid", "Banned"}
+_DENIALS_TOLD = 100
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has it
 _TAKEN_OVER = "Session taken over"
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerURL:
-    """Where the broker is and who we are to it."""
+    """Where the broker is, who we are to it, and with TLS the PEM files that prove it."""
 
     host: str
     port: int
     username: str | None = None
     password: str | None = None
     tls: bool = False
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
 
     @classmethod
     def parse(cls, text: str) -> "BrokerURL":
@@ -69,6 +76,12 @@ class BrokerURL:
             unquote(parts.password) if parts.password else None,
             tls,
         )
+
+    def with_files(self, ca: Path | None, cert: Path | None, key: Path | None) -> "BrokerURL":
+        """The same broker with files for TLS; ConfigError when there is no TLS to use them."""
+        if not self.tls and (ca or cert or key):
+            raise ConfigError(f"broker {self}: --ca, --cert and --key are for TLS; write mqtts://")
+        return replace(self, ca=ca, cert=cert, key=key)
 
     def with_password(self) -> str:
         """The whole URL, as `parse` reads it; for nobody's eyes."""
@@ -108,11 +121,23 @@ class Will:
     payload: bytes
 
 
+class _Client(paho.Client):
+    """paho, telling of what the broker did not let us publish; its own callback costs 22 us a message."""
+
+    on_denied: Callable[[str, ReasonCode], None] = staticmethod(lambda _topic, _reason: None)
+
+    def _do_on_publish(self, mid: int, reason_code: ReasonCode, properties: Properties) -> MQTTErrorCode:
+        if reason_code.is_failure:
+            self.on_denied(self._out_messages[mid].topic, reason_code)
+        return super()._do_on_publish(mid, reason_code, properties)
+
+
 class Connection:
     """One MQTT 5 connection that reconnects by itself, with backoff.
 
     `on_connected` is called after every (re)connection: subscribe and publish the birth there.
-    Only `wake` may be called from another thread.
+    Only `wake` may be called from another thread. `own` is a topic that it is of no use without; the
+    will's is one, too.
     """
 
     def __init__(  # noqa: PLR0913 -- each belongs to MQTT's CONNECT packet
@@ -123,6 +148,7 @@ class Connection:
         will: Will | None = None,
         session_expiry_s: int = 0,
         manual_ack: bool = False,
+        own: str | None = None,
         on_connected: Callable[[], None] = lambda: None,
     ) -> None:
         self.url = url
@@ -145,19 +171,24 @@ class Connection:
         self._housekeeping_at = 0.0
         self._epoch = 0
         self._closing = False
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=manual_ack
-        )
+        self._greeted = False
+        self._hung_up = False
+        self._own = {own, will.topic if will else None}
+        self._denied: set[str] = set()
+        client = _Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=manual_ack)
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.on_socket_open = self._socket_opened
         client.on_socket_close = self._socket_closed
         client.on_connect = self._connack
         client.on_disconnect = self._disconnected
         client.on_message = self._arrived
+        client.on_subscribe = self._suback
+        client.on_denied = self._publish_denied
         if url.username is not None:
             client.username_pw_set(url.username, url.password)
-        if url.tls:
-            client.tls_set(tls_version=ssl.PROTOCOL_TLS_CLIENT)
+        self._tls = tls_context(url.ca, url.cert, url.key) if url.tls else None
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
         if will is not None:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
         self._client = client
@@ -232,7 +263,8 @@ class Connection:
             timeout = max(0.0, min(timeout, self._next_try - now))
         self._watch_writing()
         self._asleep = True
-        ready = self._selector.select(0.0 if self._woken else timeout)
+        reading = _decrypted(self._socket)
+        ready = self._selector.select(0.0 if self._woken or reading else timeout)
         self._asleep = self._woken = False
         for key, mask in ready:
             if key.fileobj is self._wake_in:
@@ -240,8 +272,9 @@ class Connection:
                 continue
             if mask & selectors.EVENT_WRITE:
                 self._client.loop_write()
-            if mask & selectors.EVENT_READ:
-                self._read()
+            reading |= bool(mask & selectors.EVENT_READ)
+        if reading:
+            self._read()
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + 1.0
             self._client.loop_misc()
@@ -254,7 +287,7 @@ class Connection:
         """Send what waits, say goodbye so that the broker keeps the will to itself, close."""
         deadline = time.monotonic() + within_s
         self._closing = True
-        while self.connected and time.monotonic() < deadline:
+        while self.connected and self.failed is None and time.monotonic() < deadline:
             if not self.unsent() and not self._client.want_write():
                 break
             self.poll(0.05)
@@ -264,6 +297,11 @@ class Connection:
         self._wake_out.close()
 
     def _connect(self) -> None:
+        if self._hung_up:
+            self._hung_up = False
+            if fault := why_hung_up(self.url.host, self.url.port, self._tls):
+                self._refused(fault)
+                return
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = self._session_expiry_s
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
@@ -276,8 +314,18 @@ class Connection:
                 clean_start=self._session_expiry_s == 0,
                 properties=properties,
             )
+        except ssl.SSLError as error:
+            if fault := explain(error, self.url.host, self.url.ca):
+                self._refused(fault)
+            else:
+                self._hung_up = True
+                self._retry_later(f"no TLS connection comes about: {error}")
         except (OSError, ValueError) as error:
+            self._hung_up = self.url.tls and isinstance(error, ConnectionResetError)
             self._retry_later(str(error))
+
+    def _refused(self, fault: str) -> None:
+        self.failed = ConfigError(f"broker {self.url}: {fault}")
 
     def _retry_later(self, reason: str) -> None:
         self._next_try = time.monotonic() + self._pause * random.uniform(0.75, 1.25)  # noqa: S311 -- jitter
@@ -311,6 +359,7 @@ class Connection:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = opened
         self._writing = False
+        self._greeted = False
         self._selector.register(opened, selectors.EVENT_READ)
 
     def _socket_closed(self, _client: paho.Client, _data: object, closed: Any) -> None:  # noqa: ANN401
@@ -319,17 +368,22 @@ class Connection:
         if self.connected and not self._closing:
             log.warning("connection to %s lost", self.url)
         self.connected = False
+        if not self._greeted and not self._closing:
+            self._hung_up = True
+            self._retry_later("it hung up before it said a word")
         if self._next_try <= time.monotonic():
             self._next_try = time.monotonic() + self._pause
 
     def _connack(
         self, _client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _props: object
     ) -> None:
+        self._greeted = True
         if reason.is_failure:
             if str(reason) in _REFUSED_FOR_GOOD:
-                self.failed = ConfigError(
-                    f"broker {self.url} refuses us: {reason}; check the user, password and id"
-                )
+                hint = "check the user, password and id"
+                if self.url.username is None and self.url.cert is None:
+                    hint = "it wants a user and a password: write mqtt://user:password@host, or mqtts://"
+                self.failed = ConfigError(f"broker {self.url} refuses us: {reason}; {hint}")
             else:
                 self._retry_later(str(reason))
             return
@@ -347,6 +401,23 @@ class Connection:
             self.failed = ConfigError(
                 f"another process connected to {self.url} as {name}: give each its own --id"
             )
+
+    def _suback(
+        self, _client: paho.Client, _data: object, _mid: int, reasons: list[ReasonCode], _props: object
+    ) -> None:
+        if any(str(reason) == _NOT_AUTHORISED for reason in reasons):
+            self._refused("it does not let this user subscribe to what we must hear; check the user's role")
+
+    def _publish_denied(self, topic: str, reason: ReasonCode) -> None:
+        """Access control keeps us from a topic: fatal for our own, else perhaps a stranger's wish."""
+        if topic in self._own and str(reason) == _NOT_AUTHORISED:
+            self._refused(
+                f"it does not let this user publish on {topic}; check the user's role, and that a device, "
+                f"source or sensor has the same --id as its user"
+            )
+        elif topic not in self._denied and len(self._denied) < _DENIALS_TOLD:
+            self._denied.add(topic)
+            log.warning("broker %s does not take what we publish on %s: %s", self.url, topic, reason)
 
     def _arrived(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         properties = message.properties
@@ -366,6 +437,9 @@ class Connection:
 
 
 def _readable(watched: socket.socket) -> bool:
-    if isinstance(watched, ssl.SSLSocket) and watched.pending():
-        return True
-    return bool(select.select([watched], [], [], 0)[0])
+    return _decrypted(watched) or bool(select.select([watched], [], [], 0)[0])
+
+
+def _decrypted(watched: socket.socket | None) -> bool:
+    """Whether TLS holds bytes that the kernel gave out and no select tells of."""
+    return isinstance(watched, ssl.SSLSocket) and watched.pending() > 0

@@ -273,8 +273,9 @@ class CoordinatorShell(Shell):
     def _answer(self, request: Message, reply: PolicyReply) -> None:
         verdict = "accepted" if reply.accepted else f"rejected: {reply.reason}"
         log.info("policy/set %s; version %d is in force", verdict, reply.version)
-        topic = request.response_topic or self.topics.policy_result
-        self.respond(topic, POLICY_REPLY.encode(reply), request.correlation)
+        theirs = self.topics.policy_result
+        topic = request.response_topic or theirs
+        self.respond(topic, POLICY_REPLY.encode(reply), request.correlation, theirs)
 
     def _close_window(self, window: Window, totals: Window, online: int) -> None:
         if window.answered or window.failed or window.graded:

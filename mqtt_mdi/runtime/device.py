@@ -81,6 +81,7 @@ class Device(Shell):
         self._loading: dict[int, object] = {}
         self._loads: deque[tuple[int, object]] = deque()
         self._wanted: frozenset[int] = frozenset()
+        self._born = False
         self._sending: defaultdict[tuple[str, int], list[tuple[Task, TaskInput]]] = defaultdict(list)
         self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
 
@@ -99,6 +100,7 @@ class Device(Shell):
 
     def connected(self) -> None:
         """Subscribe to what every device hears and tell our state anew."""
+        self._born = False
         self.connection.subscribe(self.topics.policy, qos=1)
         self.connection.subscribe(self.topics.device())
         if self.settings.bundle is None:
@@ -327,7 +329,11 @@ class Device(Shell):
 
     def _publish_state(self, state: DeviceState) -> None:
         state = replace(state, counters={**state.counters, **self.extra_counters()})
-        self.connection.publish(self.topics.device(self.name), DEVICE_STATE.encode(state), retain=True)
+        # The first at quality 1: its acknowledgement tells whether we may speak as this device.
+        qos, self._born = (0 if self._born else 1), True
+        self.connection.publish(
+            self.topics.device(self.name), DEVICE_STATE.encode(state), qos=qos, retain=True
+        )
 
     def drain(self) -> None:
         """Hold no stage any more, so that what is queued goes to those who do."""

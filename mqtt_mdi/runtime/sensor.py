@@ -64,7 +64,11 @@ class SensorShell(Shell):
         topics = Topics(settings.pipeline)
         self.settings = settings
         self.boot = new_boot()
-        connection = Connection(settings.broker, f"mdi-{settings.pipeline}-sensor-{name}-{self.boot}")
+        connection = Connection(
+            settings.broker,
+            f"mdi-{settings.pipeline}-sensor-{name}-{self.boot}",
+            own=topics.frames(name),
+        )
         super().__init__(name, topics, connection)
         self.tally = Tally()
         self.stage_count: int | None = None

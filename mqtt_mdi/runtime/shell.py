@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from mqtt_mdi.errors import MdiError, ProtocolError
 from mqtt_mdi.runtime.client import Connection, Message
 from mqtt_mdi.wire.messages import DEAD_LETTER, MAX_FIRST_BYTES, DeadLetter
-from mqtt_mdi.wire.topics import Topic, Topics
+from mqtt_mdi.wire.topics import PREFIX, Topic, Topics
 
 log = logging.getLogger(__name__)
 
@@ -110,9 +110,15 @@ class Shell:
         )
         self.connection.publish(self.topics.deadletter(self.name), DEAD_LETTER.encode(letter), qos=1)
 
-    def respond(self, topic: str, payload: bytes, correlation: bytes | None) -> None:
-        """Publish an answer where a client asked for it, unless nobody may publish there."""
-        if topic and not set(topic) & {"#", "+", "\0"}:
+    def respond(self, topic: str, payload: bytes, correlation: bytes | None, theirs: str) -> None:
+        """Publish an answer where a client asked for it, unless nobody may publish there.
+
+        Of the protocol's topics that is `theirs` alone: otherwise any client could have us, who may write
+        more than it may, speak on the others for it.
+        """
+        if not topic or set(topic) & {"#", "+", "\0"}:
+            return
+        if topic == theirs or not topic.startswith(f"{PREFIX}/"):
             self.connection.publish(topic, payload, qos=1, correlation=correlation)
 
     def _take(self, message: Message) -> None:

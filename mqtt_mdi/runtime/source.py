@@ -36,7 +36,7 @@ class SourceDevice(Device):
         super().__init__(settings, load)
         self.sensors = tuple(identifier(sensor, "--sensors") for sensor in sensors)
         self.source: Source | None = None
-        self._frames: dict[FrameKey, Admitted] = {}
+        self.frames: dict[FrameKey, Admitted] = {}
         self._given = 0
 
     def connected(self) -> None:
@@ -60,10 +60,13 @@ class SourceDevice(Device):
     def model_changed(self, manifest: Manifest) -> None:
         """Answer in the names of this model's classes; frames that wait are tried again with it."""
         if self.source is None:
-            policy = Policy(thresholds=manifest.thresholds)
-            self.source = Source(self.name, policy, manifest.stage_count, manifest.classes)
+            self.source = self.new_source(Policy(thresholds=manifest.thresholds), manifest)
         self.source.stage_count = manifest.stage_count
         self.source.class_names = manifest.classes
+
+    def new_source(self, policy: Policy, manifest: Manifest) -> Source:
+        """The machine, once there is a model."""
+        return Source(self.name, policy, manifest.stage_count, manifest.classes)
 
     def tell(self, event: object) -> None:
         """Give the worker an event; the source hears of policies, too."""
@@ -82,13 +85,14 @@ class SourceDevice(Device):
         """Do what the source or the worker ordered."""
         match effect:
             case effects.SubmitTask(task):
-                self.submit(task, self._frames[task.frame].frame)
+                self.submit(task, self.frames[task.frame].frame)
             case effects.PublishResult(result):
-                self._publish_result(result)
+                self.answer(result)
             case effects.RefuseFrame(frame, reason):
-                self._refuse(frame, reason)
+                admitted = self.frames[frame]
+                self._refuse(frame, reason, admitted.response_topic, admitted.correlation)
             case effects.ReleaseFrame(frame):
-                self._frames.pop(frame, None)
+                self.frames.pop(frame, None)
             case effects.ObserveBacklog():
                 self.call(self._observe_backlog)
             case effects.SetTimer(key, at) if key in TIMERS:
@@ -123,20 +127,40 @@ class SourceDevice(Device):
         tasks = len(self.worker.input) + len(self.worker.output) if self.worker else 0
         self.tell_source(events.BacklogObserved(tasks))
 
+    def fault_of(self, message: Message) -> str | None:
+        """Why a message can be no frame for us, whatever is in it."""
+        if message.retain:
+            return "retained frames are old"
+        return None if self.source is not None else "the source has no model yet"
+
+    def take_in(self, key: FrameKey, admitted: Admitted) -> None:
+        """Keep a frame's bytes and tell the source of it."""
+        self.frames.setdefault(key, admitted)
+        self.tell_source(events.FrameArrived(key, len(admitted.frame.data)))
+
+    def answer(self, result: Result) -> None:
+        """Publish a frame's one result."""
+        admitted = self.frames[result.frame]
+        payload = RESULT.encode(result)
+        self.publish_answer(result.sensor, payload, admitted.response_topic, admitted.correlation)
+
+    def publish_answer(
+        self, sensor: str, payload: bytes, response_topic: str | None, correlation: bytes | None
+    ) -> None:
+        """Publish a result for everybody, and where its sensor asked for it."""
+        self.connection.publish(self.topics.results(sensor), payload, qos=1)
+        self._reply(sensor, payload, response_topic, correlation)
+
     def _hear_frame(self, message: Message, sensor: str) -> None:
-        if message.retain or self.source is None:
-            reason = "retained frames are old" if message.retain else "the source has no model yet"
-            raise ProtocolError(reason)
+        if (fault := self.fault_of(message)) is not None:
+            raise ProtocolError(fault)
         key = FrameKey(sensor, self._frame_id(message.correlation))
         try:
-            admitted = Admitted(
-                sniff(message.payload, message.content_type), message.response_topic, message.correlation
-            )
+            frame = sniff(message.payload, message.content_type)
         except ProtocolError as error:
-            self._reply(message.response_topic, message.correlation, _refusal(key, str(error)))
+            self._refuse(key, str(error), message.response_topic, message.correlation)
             raise
-        self._frames.setdefault(key, admitted)
-        self.tell_source(events.FrameArrived(key, len(message.payload)))
+        self.take_in(key, Admitted(frame, message.response_topic, message.correlation))
 
     def _frame_id(self, correlation: bytes | None) -> str:
         """The sensor's own id when it gave one that can stand in JSON, else its bytes in hexadecimal."""
@@ -146,21 +170,11 @@ class SourceDevice(Device):
         text = correlation.decode("ascii", "replace")
         return text if _FRAME_ID.fullmatch(text) else f"0x{correlation[:60].hex()}"
 
-    def _publish_result(self, result: Result) -> None:
-        self.connection.publish(self.topics.results(result.sensor), RESULT.encode(result), qos=1)
-        admitted = self._frames.get(result.frame)
-        if admitted is not None:
-            self._reply(admitted.response_topic, admitted.correlation, result)
+    def _refuse(self, key: FrameKey, reason: str, topic: str | None, correlation: bytes | None) -> None:
+        """Tell a sensor that asked of a frame that was not admitted."""
+        refusal = Result(key.sensor, key.frame_id, "failed", attempts=0, reason=f"refused: {reason}"[:500])
+        self._reply(key.sensor, RESULT.encode(refusal), topic, correlation)
 
-    def _refuse(self, frame: FrameKey, reason: str) -> None:
-        admitted = self._frames[frame]
-        self._reply(admitted.response_topic, admitted.correlation, _refusal(frame, reason))
-
-    def _reply(self, topic: str | None, correlation: bytes | None, result: Result) -> None:
+    def _reply(self, sensor: str, payload: bytes, topic: str | None, correlation: bytes | None) -> None:
         if topic:
-            self.respond(topic, RESULT.encode(result), correlation)
-
-
-def _refusal(frame: FrameKey, reason: str) -> Result:
-    """What a sensor that asked is told of a frame that was not admitted."""
-    return Result(frame.sensor, frame.frame_id, "failed", attempts=0, reason=f"refused: {reason}"[:500])
+            self.respond(topic, payload, correlation, self.topics.results(sensor))

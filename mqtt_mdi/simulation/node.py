@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from mqtt_mdi.core.policy import Policy, merge_patch
 from mqtt_mdi.core.source import Source
 from mqtt_mdi.core.strategies.registry import STRATEGIES
-from mqtt_mdi.core.strategies.strategy import started_with
 from mqtt_mdi.core.worker import Worker
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.simulation.compute import Network
@@ -46,7 +45,7 @@ def stages_of(spec: DeviceSpec, network: Network) -> frozenset[int]:
 def check_stages(nodes: Iterable[Node], policy: Policy, network: Network) -> None:
     """ConfigError when a stage is nobody's, unless the policy or its strategy lays stages out."""
     strategy = STRATEGIES[policy.strategy]
-    if strategy.planned or strategy.arrange is not started_with or policy.placement:
+    if strategy.planned or strategy.arrange is not None or policy.placement:
         return
     held = frozenset[int]().union(*(node.stages for node in nodes))
     if missing := sorted(set(range(1, network.stage_count + 1)) - held):

@@ -150,10 +150,19 @@ def test_a_limit_long_not_felt_is_tried_again() -> None:
     line = Line()
     line.second(0.01)
     line.second(FULL, 4_000)
-    assert line.second(0.02, 1_000, seconds=FORGET_S) == 4_000
+    assert line.second(0.01, 1_000, seconds=FORGET_S) == 4_000
     line.second(FULL, 4_000)
-    assert line.second(0.02, 1_000, seconds=FORGET_S) == pytest.approx(4_000)
-    assert line.second(0.02, 1_000, seconds=1.0) == UNLIMITED
+    assert line.second(0.01, 1_000, seconds=FORGET_S) == pytest.approx(4_000)
+    assert line.second(0.01, 1_000, seconds=1.0) == UNLIMITED
+
+
+def test_a_way_that_stays_longer_is_not_full_for_ever() -> None:
+    line = Line()
+    line.second(0.01)
+    assert line.second(0.2, 1_000) == 1_000
+    for _ in range(2 * int(FORGET_S) + 5):
+        line.second(0.2, 1_000)
+    assert line.capacity == UNLIMITED
 
 
 @pytest.mark.parametrize("who", ["a", "b"])

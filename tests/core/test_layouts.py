@@ -1,10 +1,13 @@
 """How strategies lay stages out over the devices that are there."""
 
+from itertools import permutations
+
 import pytest
 from fleetwork import STAGE_BYTES, profiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mqtt_mdi.core.strategies import pipeline
 from mqtt_mdi.core.strategies.registry import STRATEGIES
 from mqtt_mdi.core.system import Member, System
 
@@ -13,7 +16,9 @@ EVERY = (1, 2, 3)
 
 
 def system(*members: Member, stages: int = STAGES) -> System:
-    return System(members, {}, profiles(stages))
+    """All may send to all."""
+    pairs = permutations([member.device for member in members], 2)
+    return System(members, dict.fromkeys(pairs, 1e9), profiles(stages))
 
 
 def member(name: str, speed: float = 1.0, memory: int | None = None, *, source: bool = False) -> Member:
@@ -57,7 +62,8 @@ FLEET = system(member("s", source=True), member("b", 2.0), member("c", 3.0))
 def test_how_stages_are_laid_out(
     strategy: str, fleet: System, expected: dict[str, tuple[int, ...]] | None
 ) -> None:
-    assert STRATEGIES[strategy].arrange(fleet) == expected
+    arrange = STRATEGIES[strategy].arrange
+    assert (arrange and arrange(fleet)) == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -69,9 +75,8 @@ def test_how_stages_are_laid_out(
 def test_a_pipeline_fits_its_memory_and_leaves_out_no_stage_that_fits(
     devices: list[tuple[float, int | None]],
 ) -> None:
-    members = [member(f"d{n}", speed, memory) for n, (speed, memory) in enumerate(devices)]
-    placement = STRATEGIES["pipeline"].arrange(system(*members))
-    assert placement is not None
+    members = [member(f"d{n}", *given, source=n == 0) for n, given in enumerate(devices)]
+    placement = pipeline.arrange(system(*members))
     assert placement.keys() == {each.device for each in members}
     for each in members:
         if each.memory is not None:
@@ -79,3 +84,11 @@ def test_a_pipeline_fits_its_memory_and_leaves_out_no_stage_that_fits(
     places = sum(STAGES if each.memory is None else each.memory // STAGE_BYTES for each in members)
     held = {stage for own in placement.values() for stage in own}
     assert len(held) == min(STAGES, places)
+
+
+def test_a_pipeline_stays_where_tasks_can_get_to_and_back_from() -> None:
+    ring = (member("s", source=True), member("b"), member("c"))
+    whole = System(ring, {("s", "b"): 1e9, ("b", "c"): 1e9, ("c", "s"): 1e9}, profiles(STAGES))
+    assert all(pipeline.arrange(whole).values())
+    broken = System(ring[::2], {("c", "s"): 1e9}, profiles(STAGES))
+    assert pipeline.arrange(broken) == {"s": EVERY, "c": ()}

@@ -114,7 +114,7 @@ def test_no_version_is_spent_on_what_changes_nothing() -> None:
     machine.settle(FIRST)
     assert machine.policy is before
     assert not machine.published
-    assert machine.decisions == ["a takes 9e+03 ms for stage 1, 1 ms were planned: first"]
+    assert machine.decisions == ["a takes 9,000 ms for stage 1, 1 ms were planned: first"]
 
 
 def test_a_move_with_nothing_to_load_routes_at_once() -> None:
@@ -376,10 +376,49 @@ def test_another_strategy_voids_what_the_last_laid_out(strategy: str) -> None:
 
 def test_what_comes_with_the_patch_holds() -> None:
     machine = fleet(strategy="ddi")
+    machine.advance(SOON)
     assert machine.policy.placement == {"a": EVERY, "b": EVERY}
     machine.patch(strategy="planner", placement={"a": [1], "b": [2, 3]}, shares={"a": {"2": {"b": 1.0}}})
     assert machine.policy.placement == {"a": (1,), "b": (2, 3)}
     assert machine.policy.shares == {"a": {2: {"b": 1.0}}}
+
+
+def test_a_patch_names_all_that_is_placed_under_its_strategy() -> None:
+    machine = fleet(strategy="ddi")
+    machine.advance(SOON)
+    machine.patch(strategy="mdi-exit", placement={"a": [1]})
+    assert machine.policy.placement == {"a": (1,)}
+
+
+def test_a_change_of_strategy_is_one_policy() -> None:
+    machine = settled()
+    version = machine.policy.version
+    machine.patch(strategy="ddi")
+    assert machine.policy.version == version + 1
+    assert machine.policy.placement == {"a": EVERY, "b": EVERY}
+
+
+def test_a_coordinator_that_starts_waits_for_all_to_tell_before_it_lays_out() -> None:
+    machine = Fleetwork(STAGES, strategy="ddi", placement={"a": [1], "b": [2, 3]})
+    machine.join("a", 1, role="source")
+    assert machine.policy.placement == {"a": (1,), "b": (2, 3)}
+    machine.join("b", 2, 3)
+    machine.advance(SOON)
+    assert machine.policy.placement == {"a": EVERY, "b": EVERY}
+
+
+def test_who_never_follows_holds_nothing_up_for_good() -> None:
+    machine = settled()
+    drifted(machine)
+    machine.solve(SECOND)
+    machine.all_obey()  # all load; b hears no more from now on
+    machine.hear("a")
+    machine.report("a")
+    machine.advance(3 * LONG)
+    assert machine.decisions[-1] == "b did not follow the plan: nothing is let go"
+    assert machine.policy.placement == {"a": (1, 2), "b": (2, 3)}
+    drifted(machine, seconds=30.0)
+    assert machine.asked is not None
 
 
 def test_the_same_strategy_again_voids_nothing() -> None:

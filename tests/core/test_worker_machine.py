@@ -316,7 +316,7 @@ def test_delays_are_half_the_round_trip_of_an_echo() -> None:
     assert a.neighbours["b"].delay == pytest.approx(0.1 + 0.2 * (0.2 - 0.1))
 
 
-@pytest.mark.parametrize("echo", [Echo(9.0, 0.0), Echo(5.9, 0.2), Echo(0.0, 0.0)])
+@pytest.mark.parametrize("echo", [Echo(9.0, 0.0), Echo(5.9, 0.2), Echo(-60.0, 0.0)])
 def test_an_echo_from_another_life_measures_nothing(echo: Echo) -> None:
     a = worker(1)
     hear(a, "b", 2, now=6.0, echoes={"a": echo})

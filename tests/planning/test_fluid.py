@@ -1,9 +1,13 @@
 """The fluid bound against answers worked out by hand."""
 
+from dataclasses import replace
+from math import inf
+
 import pytest
 from cases import ALONE, device, problem
 
-from mqtt_mdi.planning.fluid import fluid_bound
+from mqtt_mdi.planning.fluid import fluid_bound, rate_limit
+from mqtt_mdi.planning.programme import Programme
 
 ALL = frozenset({1, 2, 3})
 
@@ -104,3 +108,53 @@ def test_the_plan_sends_no_more_than_it_must() -> None:
     assert bound.rate == pytest.approx(8 * ALONE + 100 / 3, rel=1e-6)
     assert bound.flows["a", "b"] == pytest.approx((100, 0, 0), rel=1e-5)
     assert bound.flows["b", "a"] == pytest.approx((0, 50, 0), rel=1e-5)
+
+
+def test_sources_may_have_to_take_in_equally_many() -> None:
+    """b's way to a lets 10 frames a second pass, and a takes in no more then."""
+    devices = (device("a", 9, stages=ALL), device("b", stages=frozenset()))
+    links = {("b", "a"): 10_000.0}
+    assert fluid_bound(problem(*devices, sources=("a", "b"), links=links)).rate == pytest.approx(9 * ALONE)
+    even = problem(*devices, sources=("a", "b"), links=links, even_sources=True)
+    assert fluid_bound(even).rate == pytest.approx(20)
+
+
+def test_a_device_may_have_to_run_what_it_is_sent() -> None:
+    """Frames reach c through b only. b may pass raw ones on, unless it holds stage 1: then it runs all."""
+    given = (device("a", memory=0.0), device("b"), device("c", 9))
+    links = {("a", "b"): 1e9, ("b", "c"): 1e9}
+    held = (replace(given[0], stages=frozenset()), *(replace(each, stages=ALL) for each in given[1:]))
+    assert fluid_bound(problem(*held, links=links)).rate == pytest.approx(10 * ALONE)
+    assert fluid_bound(problem(*held, links=links, holders_run=True)).rate == pytest.approx(100)
+    free = fluid_bound(problem(*given, links=links, holders_run=True))
+    assert free.placement == {"a": (), "b": (), "c": (1, 2, 3)}
+    assert free.rate == pytest.approx(9 * ALONE)
+    assert free.limit == pytest.approx(free.rate, rel=1e-3)
+
+
+def test_what_is_loaded_stays_unless_more_is_gained() -> None:
+    """One of the two has to hold stage 3 and the other 1 and 2; which one makes no difference."""
+    for name in ("a", "b"):
+        loaded = (
+            device(each, memory=400.0, loaded=frozenset({3} if each == name else {1, 2})) for each in "ab"
+        )
+        bound = fluid_bound(problem(*loaded, sources=("a", "b")))
+        assert bound.placement[name] == (3,)
+        assert bound.rate == pytest.approx(1 / 0.02)
+        assert bound.limit >= bound.rate
+    slow = device("a", memory=400.0, loaded=frozenset({1, 2}))
+    fast = device("b", 2, memory=400.0, loaded=frozenset({3}))
+    assert fluid_bound(problem(slow, fast, sources=("a", "b"))).placement == {"a": (3,), "b": (1, 2)}
+
+
+@pytest.mark.parametrize("link", [1e12, inf])
+def test_links_without_limit_are_no_rows(link: float) -> None:
+    devices = (device("a", stages=frozenset()), device("b", stages=ALL))
+    unlimited = problem(*devices, link=link)
+    assert Programme(unlimited).loads.shape[0] == 2
+    assert fluid_bound(unlimited).rate == pytest.approx(ALONE)
+
+
+def test_a_quick_limit_is_the_bound_itself_where_nothing_is_to_be_placed() -> None:
+    held = (device("a", stages=frozenset({1, 2})), device("b", stages=frozenset({3})))
+    assert rate_limit(problem(*held)) == fluid_bound(problem(*held)).rate

@@ -23,7 +23,7 @@ NEVER = (2.0, 2.0)
 HALF = (0.75, 0.5)
 """Half of TRACE's samples leave at exit 1, half of the others at exit 2."""
 
-few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def trace_of(samples: int = 400) -> ExitTrace:
@@ -125,10 +125,9 @@ def test_devices_and_links_can_do_what_the_shares_ask_for(
 ) -> None:
     try:
         made = plan(system, Goal(), TRACE, thresholds, PATIENT)
-    except ConfigError as error:
+    except ConfigError:
         # The first device can do everything; only another source may have no way to it.
-        assert sum(each.source for each in system.members) > 1
-        assert "disconnected" in str(error)
+        assert any(each.source for each in system.members[1:])
         return
     check(system, made)
     again = plan(system, Goal(), TRACE, thresholds, PATIENT)
@@ -190,6 +189,15 @@ def test_what_one_device_in_a_thousand_gets_is_left_out() -> None:
     assert made.shares == {"a": {k: {"a": 1.0} for k in (1, 2, 3)}}
     assert made.rate == pytest.approx(1e5 / 0.07)
     assert made.limit == pytest.approx(1e5 / 0.07, rel=1e-4)
+
+
+def test_devices_without_stages_pass_tasks_on() -> None:
+    devices = (member("a", memory=0, source=True), member("b", memory=0), member("c"))
+    chain = System(devices, {("a", "b"): inf, ("b", "c"): inf}, PROFILES)
+    made = plan(chain, Goal(), TRACE, NEVER)
+    assert made.shares["a"] == {1: {"b": 1.0}}
+    assert made.shares["b"] == {1: {"c": 1.0}}
+    assert made.rate == pytest.approx(1 / 0.07)
 
 
 def test_all_sources_are_served_alike() -> None:
@@ -271,6 +279,14 @@ def test_what_cannot_be_is_told_with_what_lacks(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         plan(mesh(*devices), goal, trace, NEVER)
+
+
+def test_a_search_cut_short_ends_the_same_way_twice() -> None:
+    system = mesh(*(member(f"d{n}", 1 + n % 3, memory=3 + n % 4) for n in range(8)), link=20_000.0)
+    first, second = (plan(system, Goal(), TRACE, NEVER, Search(30.0, effort=1.0)) for _ in range(2))
+    assert first == second
+    assert first.rate < 0.99 * first.limit
+    check(system, first)
 
 
 def test_a_plan_without_time_says_so() -> None:

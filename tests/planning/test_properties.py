@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.planning.fluid import Bound, Search, fluid_bound
+from mqtt_mdi.planning.fluid import Bound, Search, fluid_bound, rate_limit
 from mqtt_mdi.planning.problem import Device, Problem
 
 EXACT = Search(time_limit_s=20.0, gap=0.0, effort=1e9)
@@ -125,6 +125,7 @@ def test_the_plan_conserves_frames_and_keeps_to_its_means(problem: Problem) -> N
         assert problem.devices[0].stages is None
         return
     assert bound.limit >= bound.rate
+    assert rate_limit(problem) >= bound.rate * NEARLY
     check_plan(problem, bound)
 
 

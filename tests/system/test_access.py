@@ -5,11 +5,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from live import Broker, running, until
+from live import Broker, mqtt_mdi, running, until
 from paho.mqtt import client as paho
 from paho.mqtt.enums import MQTTProtocolVersion
 from secured import OBSERVER, Peer, Secured, name_users, secured_broker
 
+from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.client import Connection
 
@@ -203,6 +204,63 @@ def test_what_a_process_may_not_do_is_said(secured: Secured, caplog: pytest.LogC
         opened.publish("mdi/v1/demo/frames/cam2", b"", qos=1)
         with pytest.raises(ConfigError, match="publish on mdi/v1/demo/frames/cam2; check the user's role"):
             until(lambda: opened.poll(0.1) is None)
+
+
+@pytest.mark.parametrize(
+    ("user", "command", "topic"),
+    [
+        (
+            "device-1",
+            ("device", "--id", "device-2", "--bundle", str(SHIPPED_BUNDLE)),
+            "devices/device-2/state",
+        ),
+        ("screen", ("policy", "set", "{}"), "policy/set"),
+    ],
+)
+def test_a_process_of_the_wrong_user_ends(
+    secured: Secured, tmp_path: Path, user: str, command: tuple[str, ...], topic: str
+) -> None:
+    ended = mqtt_mdi(*command, cwd=tmp_path, env=secured.environment(user))
+    assert f"it does not let this user publish on mdi/v1/demo/{topic}" in ended.stderr
+    assert ended.returncode == 2
+
+
+def test_nobody_has_others_write_what_they_may_not(
+    secured: Secured, tmp_path: Path, enter: Callable[..., Peer]
+) -> None:
+    observer, sensor, operator = enter(OBSERVER), enter("cam1"), enter("ann")
+    observer.hear("#")
+    topics = [
+        f"mdi/v1/demo/{topic}"
+        for topic in (
+            "results/cam2",
+            "results/cam1/more",
+            "stage/1/device-1",
+            "exits/source-1",
+            "devices/source-1/state",
+            "deadletter/source-1",
+            "policy",
+            "metrics",
+        )
+    ]
+    with ExitStack() as stack:
+        commands = {"coordinator": ("coordinator", "--db", "mdi.db"), "source-1": ("source",)}
+        for user, command in commands.items():
+            stack.enter_context(running(tmp_path, *command, name=user, env=secured.environment(user)))
+        until(lambda: [data for topic, data in observer.heard if b'"role":"source","stages":[]' in data])
+        until(lambda: [data for topic, data in observer.heard if topic == "mdi/v1/demo/policy"])
+        asked = {topic: f"ask-{number}" for number, topic in enumerate([*topics, "mdi/v1/demo/results/cam1"])}
+        for topic, token in asked.items():
+            properties = {"ResponseTopic": topic, "CorrelationData": token.encode()}
+            sensor.publish(b"no picture", "mdi/v1/demo/frames/cam1", **properties)
+            operator.publish(b"[]", "mdi/v1/demo/policy/set", **properties)
+        sensor.publish(b"no picture", "mdi/v1/demo/frames/cam1", ResponseTopic="mdi/v1/demo/results/cam1")
+        operator.publish(b"[]", "mdi/v1/demo/policy/set")
+        until(lambda: sum(topic.endswith("/results/cam1") for topic, _ in observer.heard) == 2)
+        until(lambda: [topic for topic, _ in observer.heard if topic.endswith("policy/result")])
+        observer.hear("end")
+    answers = {topic for topic, data in observer.heard if b'"refused: ' in data or b'"accepted"' in data}
+    assert answers == {"mdi/v1/demo/results/cam1", "mdi/v1/demo/policy/result"}
 
 
 def test_who_is_no_longer_named_is_shut_out(secured: Secured, enter: Callable[..., Peer]) -> None:

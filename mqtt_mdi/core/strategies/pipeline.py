@@ -1,7 +1,9 @@
 """A static pipeline: fixed workers for each stage, between them the broker's shared subscriptions."""
 
+from collections.abc import Iterable
+
 from mqtt_mdi.core.strategies.strategy import ANY, Local, Placement, Strategy
-from mqtt_mdi.core.system import System
+from mqtt_mdi.core.system import Pair, System
 from mqtt_mdi.core.types import Task
 
 
@@ -32,9 +34,11 @@ def target(worker: Local, stage: int) -> str | None:
 def arrange(system: System) -> Placement:
     """Each stage, the heaviest first, to the device that is done soonest with it added.
 
-    Devices left over join those of the stage that has most to do.
+    Devices left over join those of the stage that has most to do. Those that tasks of a source cannot get
+    to and back from have no part in it.
     """
-    held: dict[str, list[int]] = {member.device: [] for member in system.members}
+    within = _within_reach(system)
+    held: dict[str, list[int]] = {member.device: [] for member in system.members if member.device in within}
     room = {m.device: float("inf") if m.memory is None else m.memory for m in system.members}
     busy = dict.fromkeys(held, 0.0)
     seconds = {member.device: member.seconds for member in system.members}
@@ -54,7 +58,21 @@ def arrange(system: System) -> Placement:
     for device in [device for device, own in held.items() if not own]:
         fitting = [k for k in stages if room[device] >= system.profiles[k - 1].memory]
         held[device] += [max(fitting, key=lambda k: _load(k, held, seconds))] if fitting else []
-    return {device: tuple(sorted(own)) for device, own in held.items()}
+    return {member.device: tuple(sorted(held.get(member.device, ()))) for member in system.members}
+
+
+def _within_reach(system: System) -> set[str]:
+    """The devices that tasks can get to from a source, and from there back to it."""
+    sources = {member.device for member in system.members if member.source}
+    onward = _reached(sources, system.links)
+    return onward & _reached(sources, [(b, a) for a, b in system.links])
+
+
+def _reached(start: set[str], pairs: Iterable[Pair]) -> set[str]:
+    reached, links = set(start), list(pairs)
+    while more := {b for a, b in links if a in reached} - reached:
+        reached |= more
+    return reached
 
 
 def _load(stage: int, held: dict[str, list[int]], seconds: dict[str, tuple[float, ...]]) -> float:

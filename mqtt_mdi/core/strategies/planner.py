@@ -48,6 +48,5 @@ STRATEGY = Strategy(
     "Our own: the coordinator solves for placement and shares, workers follow and correct",
     keeps,
     target,
-    relays=True,
     planned=True,
 )

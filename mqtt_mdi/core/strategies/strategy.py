@@ -63,20 +63,17 @@ class Local(Protocol):
         """The neighbours that hold a stage, may be sent to and have room."""
 
 
-def started_with(_system: System) -> None:
-    """Leave the stages where they are: on the devices that were started with them, or by hand."""
-
-
 @dataclass(frozen=True)
 class Strategy:
     """How tasks are shared out, as data and pure functions.
 
     `keeps(worker, task)`: whether a task that comes up at a worker holding its stage goes into I_n; else it
-    goes into O_n. A task comes up where its frame is admitted or where the stage before it was run.
+    goes into O_n. A task comes up where its frame is admitted or where the stage before it was run; what
+    another worker sent stays, if it can run here.
     `target(worker, stage)`: the device, or ANY, that gets the oldest task of a stage in O_n now; None lets
     it wait. A worker with nothing else to do runs what waits.
-    `arrange(system)`: which stages each device is to hold whenever devices come or go; None leaves them.
-    `relays`: whether `keeps` is asked, too, about tasks that another worker sent here; else they stay.
+    `arrange(system)`: which stages each device is to hold, asked whenever devices come or go; None leaves
+    stages where they are: on the devices that were started with them, or by hand.
     `early_exits`: whether frames may leave before the last exit. `planned`: whether the coordinator solves
     for placement and shares.
     """
@@ -84,8 +81,7 @@ class Strategy:
     about: str
     keeps: Callable[[Local, Task], bool]
     target: Callable[[Local, int], str | None]
-    arrange: Callable[[System], Placement | None] = started_with
-    relays: bool = False
+    arrange: Callable[[System], Placement] | None = None
     early_exits: bool = True
     planned: bool = False
 

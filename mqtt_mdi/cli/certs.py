@@ -1,0 +1,72 @@
+"""`mqtt-mdi certs`: certificates for a broker with TLS."""
+
+import platform
+from pathlib import Path
+
+import click
+
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.wire.topics import identifier
+
+ALWAYS = ("localhost", "127.0.0.1", "::1")
+TAKEN = {"ca", "server"}
+
+
+@click.command(short_help="Make certificates for TLS.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    envvar="MDI_OUT",
+    help="Folder for keys and certificates; an authority that lies there is used again.",
+)
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Name or address under which clients reach the broker, again for each; makes the broker's "
+    "certificate anew.  [default: this machine's name, when there is no certificate yet]",
+)
+@click.option(
+    "--client", "clients", multiple=True, help="User to make a client certificate for, again for each."
+)
+@click.option(
+    "--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="How long they are valid."
+)
+def certs(out: Path, hosts: tuple[str, ...], clients: tuple[str, ...], days: int) -> None:
+    """Make an authority, a certificate for the broker, and certificates for clients.
+
+    Keep ca.key where neither broker nor clients can read it: who has it can pass for any of them. Run it
+    again, with the same --host or --client, before a certificate ends.
+
+    \b
+    Example:
+      mqtt-mdi certs --out secrets --host broker.local --host 10.0.0.2
+      mqtt-mdi certs --out secrets --client pi-1 --client pi-2
+      mqtt-mdi device --broker mqtts://pi-1:password@broker.local --ca secrets/ca.crt
+    """  # noqa: D301 -- click's mark for lines to keep
+    try:
+        from mqtt_mdi.runtime.certificates import issue, open_authority  # noqa: PLC0415 -- an extra
+    except ImportError as error:
+        raise ConfigError(
+            f"certificates need the package cryptography: pip install 'mqtt-mdi[secure]' ({error})"
+        ) from error
+
+    for name in clients:
+        if identifier(name, "--client") in TAKEN:
+            raise ConfigError(f"--client {name}: {name}.crt is the name of another file; choose another user")
+    authority, new = open_authority(out)
+    click.echo(f"{out}/ca.crt, ca.key: {'new authority' if new else 'kept'}")
+    if hosts or not (out / "server.crt").exists():
+        names = tuple(dict.fromkeys((hosts or (platform.node(),)) + ALWAYS))
+        issue(authority, "server", names[0], names, days).write(out, "server")
+        click.echo(f"{out}/server.crt, server.key: for a broker called {', '.join(names)}; {days} days")
+    for name in clients:
+        issue(authority, "client", name, days=days).write(out, name)
+        click.echo(f"{out}/{name}.crt, {name}.key: for the client {name}; {days} days")
+    click.echo(
+        f"\nmosquitto.conf:  certfile {out}/server.crt\n                 keyfile {out}/server.key\n"
+        f"clients:         --ca {out}/ca.crt, or MDI_CA={out}/ca.crt"
+    )
+    for name in clients:
+        click.echo(f"as {name}:  --cert {out}/{name}.crt --key {out}/{name}.key")

@@ -1,0 +1,217 @@
+"""A source with a spool: what it has acknowledged it answers, even if it must be started again for it.
+
+A frame is on the disk before the broker is told that we have it; its result is on the disk before it is
+published, and stays there until the broker has it. The broker keeps what comes while we are away.
+"""
+
+import logging
+import time
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+from mqtt_mdi.bundle.manifest import Manifest
+from mqtt_mdi.core import effects, events
+from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.source import ANSWERED_REMEMBERED, Owed, Source
+from mqtt_mdi.core.types import FrameKey, Result
+from mqtt_mdi.errors import StorageError
+from mqtt_mdi.runtime.client import Connection, Message, Will
+from mqtt_mdi.runtime.device import DRAIN_S, Device, DeviceSettings, LoadStage
+from mqtt_mdi.runtime.source import Admitted, SourceDevice
+from mqtt_mdi.storage.spool import KeptAnswer, KeptFrame, Spool
+from mqtt_mdi.wire.frames import Frame
+from mqtt_mdi.wire.messages import DEVICE_STATE, RESULT
+from mqtt_mdi.wire.topics import Topic
+
+log = logging.getLogger(__name__)
+
+SESSION_S = 7 * 24 * 3600
+"""How long the broker keeps frames for a source that is down."""
+
+TIDY_S = 0.05
+"""Answers that the broker has may wait so long for others to be written with."""
+
+MOST_ATTEMPTS = 100
+"""The limit of `max_attempts`; each start has so many numbers of attempts to itself."""
+
+EARLY_FRAMES = 1024
+"""Frames that are taken in before the model has come, which brings the policy's own limit."""
+
+
+class _LastingConnection(Connection):
+    """A connection whose session outlives it, and which tells what the broker has acknowledged."""
+
+    def published_last(self) -> object:
+        """The message of quality 1 that was published last, for `has`."""
+        return next(reversed(self._client._out_messages.values()))  # noqa: SLF001 -- paho's public way costs a call a message
+
+    def has(self, published: object) -> bool:
+        """Whether the broker has acknowledged a message."""
+        waiting = self._client._out_messages  # noqa: SLF001 -- as above
+        return waiting.get(published.mid) is not published  # type: ignore[attr-defined]
+
+
+class SpooledSource(SourceDevice):
+    """The process of a source that may be killed at any time and loses no frame it has acknowledged."""
+
+    def __init__(
+        self, settings: DeviceSettings, load: LoadStage, sensors: tuple[str, ...], spool: Path
+    ) -> None:
+        super().__init__(settings, load, sensors)
+        self.connection.close()
+        gone = DEVICE_STATE.encode(replace(self.identity, online=False))
+        self._lasting = _LastingConnection(
+            settings.broker,
+            f"mdi-{settings.pipeline}-{self.name}",
+            will=Will(self.topics.device(self.name), gone),
+            session_expiry_s=SESSION_S,
+            manual_ack=True,
+        )
+        self.connection = self._lasting
+        self.connection.on_connected = self.connected
+        self.spool = Spool(spool, settings.pipeline, ANSWERED_REMEMBERED)
+        self._left = self.spool.unsent()
+        self._answered = self.spool.answered()
+        self._starts: dict[FrameKey, int] = {}
+        for kept in self.spool.owed():
+            frame = Frame(kept.content_type, kept.data)
+            self.frames[kept.key] = Admitted(frame, kept.response_topic, kept.correlation)
+            self._starts[kept.key] = kept.starts
+        log.info("spool %s: %d frames owed, %d answers to send", spool, len(self.frames), len(self._left))
+        self._taken: list[Message] = []
+        self._unconfirmed: deque[tuple[FrameKey, object]] = deque()
+        self._tidy_at = 0.0
+        self._draining = False
+
+    def serve(self) -> None:
+        """Run until stopped; what is owed then waits for the next start."""
+        try:
+            super().serve()
+            if self.fault is not None:
+                raise self.fault
+        finally:
+            if self.fault is None:
+                self._note_sent()
+                self.spool.commit()
+            self.spool.close()
+
+    def connected(self) -> None:
+        """Subscribe, end what an earlier start subscribed to, and publish what it had no time to."""
+        super().connected()
+        if self.sensors:
+            self.connection.unsubscribe(self.topics.frames("+"))
+        self._unlisten_stages()
+        left, self._left = self._left, []
+        for answer in left:
+            self._publish(answer)
+
+    def received(self, message: Message, topic: Topic) -> None:
+        """Hear a message; what is not acknowledged now, while we drain, comes again at the next start."""
+        self.skipped(message)
+        if topic.kind != "frames":
+            super().received(message, topic)
+        elif self.sensors and topic.name not in self.sensors:
+            self.connection.unsubscribe(message.topic)
+        elif not self._draining:
+            super().received(message, topic)
+
+    def skipped(self, message: Message) -> None:
+        """Without an acknowledgement the broker would hold it against us for good."""
+        if not self._draining:
+            self._taken.append(message)
+
+    def model_changed(self, manifest: Manifest) -> None:
+        """Have the source; an earlier start may have listened to stages that we do not hold."""
+        super().model_changed(manifest)
+        self._unlisten_stages()
+
+    def new_source(self, policy: Policy, manifest: Manifest) -> Source:
+        """The machine with what earlier starts owe; it begins once the policy in force is known."""
+        for key in self._answered:
+            self.frames.pop(key, None)
+        owed = [
+            Owed(key, len(admitted.frame.data), MOST_ATTEMPTS * self._starts.get(key, 0))
+            for key, admitted in self.frames.items()
+        ]
+        answered, self._answered = self._answered, []
+        self._starts.clear()
+        self.call(lambda: self.tell_source(events.Started()))
+        return Source(self.name, policy, manifest.stage_count, manifest.classes, owed=owed, answered=answered)
+
+    def fault_of(self, message: Message) -> str | None:
+        """Frames may come before the model; they wait for it."""
+        if not message.retain and self.source is None and len(self.frames) < EARLY_FRAMES:
+            return None
+        return super().fault_of(message)
+
+    def take_in(self, key: FrameKey, admitted: Admitted) -> None:
+        """Keep a frame's bytes on the disk, too."""
+        frame = admitted.frame
+        self.spool.keep(
+            KeptFrame(
+                key,
+                frame.content_type,
+                frame.data,
+                admitted.response_topic,
+                admitted.correlation,
+                time.time(),
+            )
+        )
+        super().take_in(key, admitted)
+
+    def answer(self, result: Result) -> None:
+        """Keep the result; it is published once it is on the disk."""
+        admitted = self.frames[result.frame]
+        payload = RESULT.encode(result)
+        self.spool.answer(KeptAnswer(result.frame, payload, admitted.response_topic, admitted.correlation))
+
+    def carry_out(self, effect: object) -> None:
+        """Forget on the disk, too, what is refused."""
+        if isinstance(effect, effects.ReleaseFrame):
+            self.spool.drop(effect.frame)
+        super().carry_out(effect)
+
+    def end_turn(self) -> None:
+        """Send tasks; write; acknowledge what is written and publish the answers that are."""
+        super().end_turn()
+        if self.fault is not None:
+            return
+        self._note_sent()
+        if self.spool.waiting or self.now() >= self._tidy_at:
+            try:
+                answers = self.spool.commit()
+            except StorageError as error:
+                # What we hold is in the spool, the rest with the broker: a start with room on the disk
+                # goes on from there. Waiting here would let leases run out meanwhile.
+                self._say_goodbye()
+                self.fail(error)
+                return
+            self._tidy_at = self.now() + TIDY_S
+            for answer in answers:
+                self._publish(answer)
+        for message in self._taken:
+            self.connection.acknowledge(message)
+        self._taken.clear()
+
+    def drain(self) -> None:
+        """Take in nothing more, wait a while for answers; the rest stays in the spool."""
+        self._draining = True
+        deadline = self.now() + DRAIN_S
+        while self.source is not None and self.source.leases and self.now() < deadline:
+            self.turn()
+        Device.drain(self)
+        log.info("%d frames stay in the spool", len(self.frames))
+
+    def _publish(self, answer: KeptAnswer) -> None:
+        self.publish_answer(answer.key.sensor, answer.result, answer.response_topic, answer.correlation)
+        self._unconfirmed.append((answer.key, self._lasting.published_last()))
+
+    def _note_sent(self) -> None:
+        while self._unconfirmed and self._lasting.has(self._unconfirmed[0][1]):
+            self.spool.sent(self._unconfirmed.popleft()[0])
+
+    def _unlisten_stages(self) -> None:
+        if self.manifest is not None:
+            for stage in {spec.index for spec in self.manifest.stages} - self._ready:
+                self._unlisten(stage)
