@@ -1,6 +1,6 @@
 """Measure what the service costs; print tables, keep the figures with the facts of the machine.
 
-python benchmarks/run.py                  all of it, ten minutes or so
+python benchmarks/run.py                  all of it, twenty minutes or so
 python benchmarks/run.py hop memory       some of it
 python benchmarks/run.py --rounds 2       sooner, and less sure
 """
@@ -14,7 +14,10 @@ import hop
 import measure
 import memory
 import pipeline
+import planner
+import simulator
 import start
+import worlds
 
 RESULTS = measure.HERE / "results"
 
@@ -22,6 +25,9 @@ MEASURES: dict[str, tuple[str, Callable[[int], list[measure.Row]]]] = {
     "hop": ("CPU for each task-hop, 16 KiB activations", hop.hop),
     "memory": ("Resident memory after 100 frames, one stage a device", lambda _rounds: memory.memory()),
     "start": ("From the start of a device's process to its first answer", start.start),
+    "simulator": ("Simulating many workers, one core", simulator.simulator),
+    "planner": ("Making a plan, one core", planner.planner),
+    "worlds": ("The simulator's rates against those over Mosquitto, emulated boards", worlds.worlds),
     "pipeline": ("Three devices and one with the whole network", pipeline.pipelines),
 }
 

@@ -1,13 +1,12 @@
 """Orders to the shell."""
 
-from dataclasses import dataclass
-
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.system import System
 from mqtt_mdi.core.types import DeviceState, FrameKey, Outcome, Result, Task, Window
+from mqtt_mdi.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetTimer:
     """Tell TimerFired(key) at time `at`; replaces an earlier time for the same key."""
 
@@ -15,14 +14,14 @@ class SetTimer:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunStage:
     """Run the task's stage; answers with StageCompleted or StageFailed."""
 
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendTask:
     """Hand the task and its input to a device."""
 
@@ -30,7 +29,7 @@ class SendTask:
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReportOutcome:
     """Tell the source what became of a frame."""
 
@@ -38,40 +37,40 @@ class ReportOutcome:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DropInput:
     """Nobody here needs the task's input any more."""
 
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PublishState:
     """Tell everybody this device's state."""
 
     state: DeviceState
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ObserveBacklog:
     """Look at the queues of the worker beside the source; answers with BacklogObserved."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SubmitTask:
     """Give the worker beside the source a frame's first task."""
 
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PublishResult:
     """Publish the one answer to a frame."""
 
     result: Result
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RefuseFrame:
     """The frame was not admitted; tell its sensor if it asked."""
 
@@ -79,14 +78,14 @@ class RefuseFrame:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReleaseFrame:
     """The frame is answered: forget its bytes."""
 
     frame: FrameKey
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PublishPolicy:
     """Store the policy and publish it retained; `origin` says who wanted it."""
 
@@ -94,7 +93,7 @@ class PublishPolicy:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SolvePlan:
     """Plan for a system as the policy's `planning` asks; answers with PlanSolved."""
 
@@ -102,14 +101,14 @@ class SolvePlan:
     policy: Policy
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecordDecision:
     """Tell people what the planner decided and why."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AnswerPatch:
     """Tell the operator the version now in force, and why the patch was rejected if it was."""
 
@@ -118,14 +117,14 @@ class AnswerPatch:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecordDevice:
     """Store a device's state because it changed in more than its counters."""
 
     state: DeviceState
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CloseWindow:
     """Store a window and publish it, with the totals so far, as metrics."""
 

@@ -1,48 +1,48 @@
 """Facts that happened, told to machines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.system import Plan
 from mqtt_mdi.core.types import DeviceState, FrameKey, Outcome, Result, Task
+from mqtt_mdi.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Started:
     """The shell is ready to carry out effects, at first or again after the broker was away."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TimerFired:
     """The time asked for with SetTimer has come."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PolicyChanged:
     """A policy arrived; older versions than the one in force are ignored."""
 
     policy: Policy
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NeighbourReported:
     """A device told its state."""
 
     state: DeviceState
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NeighbourLost:
     """The broker published a device's last will, or the device said goodbye."""
 
     device: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TaskArrived:
     """A task reached this worker, from another, named if it said so, or from the source beside it."""
 
@@ -50,14 +50,14 @@ class TaskArrived:
     sender: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StagesReady:
     """The stages that this worker's engine can run from now on."""
 
     stages: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StageCompleted:
     """The engine ran a task's stage in `seconds`; `size` is the bytes of the next stage's input."""
 
@@ -68,7 +68,7 @@ class StageCompleted:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StageFailed:
     """The engine could not run a task's stage; `retry` says whether another attempt could succeed."""
 
@@ -77,7 +77,7 @@ class StageFailed:
     retry: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FrameArrived:
     """A sensor's frame reached the source."""
 
@@ -85,31 +85,31 @@ class FrameArrived:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stopping:
     """The source's process will end: admit nothing more, what is admitted may still be answered."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stopped:
     """The source's process ends now."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BacklogObserved:
     """q = I + O of the worker beside the source, in tasks; answers ObserveBacklog."""
 
     tasks: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OutcomeReported:
     """A device told the source what became of a frame."""
 
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResultsStored:
     """The store took results in: the new ones, how many it had already, and the newly graded."""
 
@@ -118,7 +118,7 @@ class ResultsStored:
     graded: tuple[bool, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PlanSolved:
     """The solver is done: a plan, or why there is none."""
 
@@ -126,7 +126,7 @@ class PlanSolved:
     fault: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PatchRequested:
     """An operator asked for a change of policy; `request` is given back with the answer."""
 

@@ -4,11 +4,13 @@ The annotations carry the limits that the wire checks: each value here is also, 
 JSON or CBOR that travels.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Literal, NamedTuple
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import AllowInfNan, StringConstraints
+
+from mqtt_mdi.core.value import value
 
 IDENTIFIER = r"^[A-Za-z0-9_-]{1,64}$"
 FRAME_ID = r"^[A-Za-z0-9_.:-]{1,128}$"
@@ -29,7 +31,7 @@ class FrameKey(NamedTuple):
     frame_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Task:
     """The unit queued and offloaded: run `stage` on one frame.
 
@@ -62,7 +64,7 @@ class Task:
         return (self.sensor, self.frame_id, self.stage, self.attempt)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """What a device tells the source about a frame: it left at an exit, or its stage failed.
 
@@ -86,7 +88,7 @@ class Outcome:
         return FrameKey(self.sensor, self.frame_id)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Result:
     """The one answer to a frame; latency is measured by the source from admission to answer."""
 
@@ -110,7 +112,7 @@ class Result:
         return FrameKey(self.sensor, self.frame_id)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Truth:
     """The right label of a frame, from whoever knows it, perhaps long after the result."""
 
@@ -124,7 +126,7 @@ class Truth:
         return FrameKey(self.sensor, self.frame_id)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Echo:
     """A neighbour's time stamp given back: measures the link without a common clock.
 
@@ -136,7 +138,7 @@ class Echo:
     received: Count = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DeviceState:
     """What a device says of itself on `devices/{id}/state`.
 
@@ -164,7 +166,7 @@ class DeviceState:
     echoes: Annotated[dict[Identifier, Echo], MaxLen(1024)] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Window:
     """What a stretch of time brought; rates follow by dividing by `seconds`.
 

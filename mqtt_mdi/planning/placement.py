@@ -146,7 +146,7 @@ def _search(
     chosen = found.x[width:].reshape(allowed.shape) > 0.5  # noqa: PLR2004 -- between no and yes
     rate = float(-programme.rate_cost() @ found.x[:width]) * programme.scale
     bound = found.fun if search is None else found.mip_dual_bound
-    return _Found(chosen, rate, min(limit, (float(prices.sum()) - bound) * programme.scale))
+    return _Found(chosen, rate, min(limit, float(prices.sum() - bound) * programme.scale))
 
 
 def _loading(problem: Problem) -> Floats:

@@ -72,7 +72,7 @@ def plan(  # noqa: PLR0913 -- what is known, what is wanted, and how hard to try
         rate=routing.rate,
         limit=max(planner.limit(chosen.index), routing.rate),
         thresholds=point.thresholds,
-        placement={name: tuple(sorted(stages)) for name, stages in chosen.placement.items()},
+        placement=_without_idle(chosen.placement, planner.held, routing.work),
         shares=routing.shares,
         accuracy=None if goal.kind == "thresholds" else point.accuracy,
         work=routing.work,
@@ -274,6 +274,17 @@ def _check_sources(problem: Problem) -> None:
     """Raises ConfigError when the frames of one source cannot pass all stages."""
     for source in problem.sources:
         useful_holders(replace(problem, sources=(source,)))
+
+
+def _without_idle(
+    placement: Placement, held: Placement, work: Mapping[str, Sequence[float]]
+) -> dict[str, tuple[int, ...]]:
+    """A placement without stages that would be loaded for no work, unless nobody works on them."""
+    done = {k for rates in work.values() for k, rate in enumerate(rates, 1) if rate}
+    return {
+        name: tuple(sorted(k for k in stages if k in held[name] or k not in done or work[name][k - 1]))
+        for name, stages in placement.items()
+    }
 
 
 def _reason(held: Placement, plan: Plan) -> str:

@@ -68,7 +68,7 @@ def route(problem: Problem, bound: Bound) -> Routing:
     seconds = np.array([device.seconds for device in problem.devices])
     loads = [*(done * seconds).sum(axis=1)]
     loads.extend(sent[place[a], place[b]] / limit for (a, b), limit in problem.links.items())
-    rate = 1 / max(loads)
+    rate = float(1 / max(loads))
     rates = (done * rate).tolist()
     return Routing(rate, shares, {name: tuple(row) for name, row in zip(names, rates, strict=True)})
 
