@@ -24,6 +24,8 @@ FILL = 0.005
 PATIENCE = 0.5
 """The share of the time left that one search may take."""
 NEGLIGIBLE = 1e-3
+RARELY = 1e-4
+"""The share of frames that may get to any stage, even where none of the trace does."""
 TOLD = 3
 """Devices whose new stages a reason names."""
 
@@ -187,7 +189,9 @@ class _Planner:
         if placement is None or self._disturbed(placement) >= self._disturbed(best.placement):
             return None
         routing = self._routing(best.index, placement)
-        return _Choice(best.index, placement, routing) if routing.rate >= max(enough, self.needed) else None
+        if routing is None or routing.rate < max(enough, self.needed):
+            return None
+        return _Choice(best.index, placement, routing)
 
     def _disturbed(self, placement: Placement) -> int:
         """How many stages are to be loaded by devices that have some."""
@@ -198,7 +202,7 @@ class _Planner:
         index = self._first(start, lambda index: self._rate(index, placement))
         while index < len(self.points):
             routing = self._routing(index, placement)
-            if routing.rate >= self.needed:
+            if routing is not None and routing.rate >= self.needed:
                 return _Choice(index, placement, routing)
             index += 1
         return None
@@ -241,8 +245,12 @@ class _Planner:
         except ConfigError:
             return 0.0
 
-    def _routing(self, index: int, placement: Placement) -> Routing:
-        problem = self._placed(index, placement)
+    def _routing(self, index: int, placement: Placement) -> Routing | None:
+        """How tasks are shared out with a placement, None where it cannot be."""
+        try:
+            problem = self._placed(index, placement)
+        except ConfigError:
+            return None
         return route(problem, fluid_bound(problem))
 
     def _placed(self, index: int, placement: Placement) -> Problem:
@@ -253,7 +261,8 @@ class _Planner:
 
     def _at(self, index: int, devices: Iterable[Device] = ()) -> Problem:
         devices = tuple(devices) or self.problem.devices
-        return replace(self.problem, reach=self.points[index].reach, devices=devices)
+        reach = tuple(max(share, RARELY) for share in self.points[index].reach)
+        return replace(self.problem, reach=reach, devices=devices)
 
 
 def _problem(system: System, reach: tuple[float, ...]) -> Problem:
@@ -279,10 +288,9 @@ def _check_sources(problem: Problem) -> None:
 def _without_idle(
     placement: Placement, held: Placement, work: Mapping[str, Sequence[float]]
 ) -> dict[str, tuple[int, ...]]:
-    """A placement without stages that would be loaded for no work, unless nobody works on them."""
-    done = {k for rates in work.values() for k, rate in enumerate(rates, 1) if rate}
+    """A placement without stages that would be loaded for no work."""
     return {
-        name: tuple(sorted(k for k in stages if k in held[name] or k not in done or work[name][k - 1]))
+        name: tuple(sorted(k for k in stages if k in held[name] or work[name][k - 1]))
         for name, stages in placement.items()
     }
 

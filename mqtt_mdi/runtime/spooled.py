@@ -146,7 +146,7 @@ class SpooledSource(SourceDevice):
         return super().fault_of(message)
 
     def take_in(self, key: FrameKey, admitted: Admitted) -> None:
-        """Keep a frame's bytes on the disk, too."""
+        """Keep a frame's bytes on the disk, too; tell a sensor again that did not hear its answer."""
         frame = admitted.frame
         self.spool.keep(
             KeptFrame(
@@ -159,6 +159,8 @@ class SpooledSource(SourceDevice):
             )
         )
         super().take_in(key, admitted)
+        if key not in self.frames and (told := self.spool.answer_to(key)) is not None:
+            self.publish_answer(key.sensor, told, admitted.response_topic, admitted.correlation)
 
     def answer(self, result: Result) -> None:
         """Keep the result; it is published once it is on the disk."""

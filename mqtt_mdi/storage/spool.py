@@ -1,7 +1,7 @@
 """The spool of a source: frames it has taken in, and answers the broker may not have, in one SQLite file.
 
-A frame's row holds its bytes until it is answered, then the answer until the broker has that, then
-nothing but its name, so that a frame which comes again is known.
+A frame's row holds its bytes until it is answered, then the answer: until the broker has it, to be sent,
+and after that for a while, for a sensor that sends the frame again because it did not hear.
 """
 
 import sqlite3
@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     URL,
+    Boolean,
     Column,
     ColumnElement,
     Float,
@@ -59,6 +60,7 @@ _frames = Table(
     Column("starts", Integer, nullable=False, default=0),
     Column("data", LargeBinary),
     Column("answer", LargeBinary),
+    Column("sent", Boolean, nullable=False, default=False),
     UniqueConstraint("pipeline", "sensor", "frame_id"),
 )
 
@@ -67,9 +69,10 @@ _NAMED = (
     _frames.c.sensor == bindparam("of_sensor"),
     _frames.c.frame_id == bindparam("of_frame"),
 )
+_UNSENT = _frames.c.answer.is_not(None) & ~_frames.c.sent
 _KEEP = insert(_frames).on_conflict_do_nothing()
 _ANSWER = update(_frames).where(*_NAMED).values(data=None, answer=bindparam("result"))
-_SENT = update(_frames).where(*_NAMED).values(answer=None)
+_SENT = update(_frames).where(*_NAMED).values(sent=True)
 _DROP = delete(_frames).where(*_NAMED, _frames.c.data.is_not(None))
 
 
@@ -109,7 +112,7 @@ class Spool(Database):
     Args:
         path: The file. A missing or empty one is given the table.
         pipeline: Whose frames; those of others stay untouched.
-        remembered: How many answered frames are known by name at least.
+        remembered: How many answers are kept at least.
 
     Raises:
         StorageError: The file cannot be opened, is locked, damaged, or no spool of this version; from
@@ -157,12 +160,21 @@ class Spool(Database):
         """The answers that the broker may not have, oldest first."""
         return [
             KeptAnswer(FrameKey(row.sensor, row.frame_id), row.answer, row.response_topic, row.correlation)
-            for row in self._rows(_frames.c.answer.is_not(None))
+            for row in self._rows(_UNSENT)
         ]
 
     def answered(self) -> list[FrameKey]:
         """The frames known to be answered, oldest first."""
-        return [FrameKey(row.sensor, row.frame_id) for row in self._rows(_frames.c.data.is_(None))]
+        names = self._rows(_frames.c.data.is_(None), _frames.c.sensor, _frames.c.frame_id)
+        return [FrameKey(row.sensor, row.frame_id) for row in names]
+
+    def answer_to(self, frame: FrameKey) -> bytes | None:
+        """The answer to a frame, if the broker had it and it is still kept."""
+        found = self._rows(
+            (_frames.c.sensor == frame.sensor) & (_frames.c.frame_id == frame.frame_id) & _frames.c.sent,
+            _frames.c.answer,
+        )
+        return found[0].answer if found else None
 
     def keep(self, frame: KeptFrame) -> None:
         """A frame came; one that is there already stays as it is."""
@@ -206,13 +218,7 @@ class Spool(Database):
             if self._sent:
                 connection.execute(_SENT, [self._name(key) for key in self._sent])
             last = connection.execute(select(func.max(_frames.c.id))).scalar() or 0
-            connection.execute(
-                delete(_frames).where(
-                    _frames.c.id <= last - self._remembered,
-                    _frames.c.data.is_(None),
-                    _frames.c.answer.is_(None),
-                )
-            )
+            connection.execute(delete(_frames).where(_frames.c.id <= last - self._remembered, _frames.c.sent))
         for gathered in (self._keeps, self._answers, self._sent, self._drops):
             gathered.clear()
         return answers
@@ -238,8 +244,12 @@ class Spool(Database):
                 update(_frames).where(_frames.c.data.is_not(None)).values(starts=_frames.c.starts + 1)
             )
 
-    def _rows(self, condition: ColumnElement[bool]) -> Sequence[Row[Any]]:
-        ours = select(_frames).where(_frames.c.pipeline == self.pipeline, condition).order_by(_frames.c.id)
+    def _rows(self, condition: ColumnElement[bool], *columns: Column[Any]) -> Sequence[Row[Any]]:
+        ours = (
+            select(*columns or [_frames])
+            .where(_frames.c.pipeline == self.pipeline, condition)
+            .order_by(_frames.c.id)
+        )
         with self.reading() as connection:
             return connection.execute(ours).all()
 
@@ -257,6 +267,7 @@ class Spool(Database):
             "captured_at": frame.captured_at,
             "starts": 0,
             "data": frame.data,
+            "sent": False,
         }
 
 

@@ -10,9 +10,7 @@ from rich.table import Table
 
 from chaos.faults import FAULTS, Outcome, run
 
-COLUMNS = (
-    "admitted", "answered", "failed", "refused", "lost", "doubled", "repeated", "sent again", "silence s", "row s",
-)  # fmt: skip
+COLUMNS = "admitted answered failed refused lost doubled repeated again silence,s took,s".split()
 
 
 def table(outcomes: list[Outcome]) -> Table:

@@ -31,8 +31,8 @@ MAY_GROW = 32 * 2**20
 class Fault:
     """One row. `strike` is called while frames flow; it raises AssertionError when it saw something wrong.
 
-    `copies` says that a connection of the source or the broker breaks, so that MQTT may deliver a result
-    again; `forgets` that the broker loses what it has acknowledged, so that the sensor must send again;
+    `copies` says that a connection of the sensor, the source or the broker breaks, so that a frame or a
+    result may come again; `forgets` that the broker loses what it has acknowledged, so that the sensor must send again;
     `rate` makes the sensor send whatever comes back, at so many times what the devices can do.
     """
 
@@ -222,8 +222,8 @@ def overload(work: Run) -> None:
     slowest = sorted(told[0]["latency_ms"] for told in books.results.values())
     p95 = slowest[int(0.95 * len(slowest))] / 1000
     work.notes.append(
-        f"{capacity:.0f} frames/s, sent {rate:.0f}; p95 {p95:.2f} s where window/rate is {window / capacity:.2f} s; "
-        f"memory grew by {max(grew.values()) / 2**20:.1f} MiB at most"
+        f"{capacity:.0f} frames/s, sent {rate:.0f}; p95 {p95:.2f} s where window/rate is "
+        f"{window / capacity:.2f} s; memory grew by {max(grew.values()) / 2**20:.1f} MiB at most"
     )
     assert books.refused, "nothing was refused"
     assert max(grew.values()) < MAY_GROW, f"memory grew: {grew}"
@@ -243,7 +243,7 @@ FAULTS = (
     Fault("device's link stalls, 1.5 s and 4 s", link_stalled, behind_link="device-3"),
     Fault("device's link slow, then narrow", link_slow, behind_link="device-3"),
     Fault("source cut off, 1.5 s and 4 s", link_cut, behind_link=SOURCE, copies=True),
-    Fault("sensor cut off, 1.5 s and 4 s", link_cut, behind_link="sensor"),
+    Fault("sensor cut off, 1.5 s and 4 s", link_cut, behind_link="sensor", copies=True),
     Fault("tasks and outcomes doubled, late, mixed", messages_meddled_with),
     Fault("a subscriber that never reads", deaf_subscriber),
     Fault("wall clock jumps while parts restart", clock_jumps, copies=True),

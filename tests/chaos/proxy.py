@@ -1,4 +1,4 @@
-"""A stretch of network that can be cut, stalled, slowed and delayed: TCP on one side, the broker on the other."""
+"""A stretch of network between a client and the broker that can be cut, stalled, slowed and delayed."""
 
 import socket
 import threading
