@@ -10,12 +10,12 @@ from rich.table import Table
 
 from chaos.faults import FAULTS, Outcome, run
 
-COLUMNS = "admitted answered failed refused lost doubled repeated again silence,s took,s".split()
+COLUMNS = ("admitted", "answered", "failed", "refused", "lost", "doubled", "repeated", "again")
 
 
 def table(outcomes: list[Outcome]) -> Table:
     """What came of each row so far."""
-    shown = Table("fault", *COLUMNS, "")
+    shown = Table("fault", *COLUMNS, "silence, s", "took, s", "")
     for column in shown.columns[1:-1]:
         column.justify = "right"
     for outcome in outcomes:

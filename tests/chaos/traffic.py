@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -21,13 +22,16 @@ from mqtt_mdi.wire.frames import encode_png
 from mqtt_mdi.wire.topics import Topics
 
 FRAMES = [encode_png(picture).data for picture in read_sample(SHIPPED_BUNDLE).pictures[:100]]
-SENSOR = "cam"
-REPLIES = "chaos/replies"
 WINDOW = 256
 """Frames without an answer: enough to have some everywhere, fewer than the source takes in at once."""
 
 AGAIN_S = 3.0
 STUCK_S = 60.0
+LOOK_S = 0.2
+
+
+class StuckError(AssertionError):
+    """Nothing happens any more."""
 
 
 class Station:
@@ -108,9 +112,12 @@ class Traffic:
     though its broker forgets.
     """
 
-    def __init__(self, port: int, topics: Topics, *, link: int | None = None, again: bool = False) -> None:
+    def __init__(
+        self, port: int, topics: Topics, sensor: str, *, link: int | None = None, again: bool = False
+    ) -> None:
         self.books = Books()
-        self._topic = topics.frames(SENSOR)
+        self._topic = topics.frames(sensor)
+        self._replies = f"chaos/{sensor}"
         self._news = threading.Condition()
         self._sent_at: dict[str, float] = {}
         self._ids: dict[int, str] = {}
@@ -118,10 +125,9 @@ class Traffic:
         self._matching = threading.Lock()
         self._count = 0
         self._again = again
-        self._listener = Station(port, (topics.results(SENSOR), f"{REPLIES}/#"), self._hear)
+        self._listener = Station(port, (topics.results(sensor), f"{self._replies}/+"), self._hear)
         self._sensor = Station(link or port, ("$SYS/none",), lambda _message: None)
         self._sensor.client.on_publish = self._acknowledged
-        self._began = 0.0
 
     def __enter__(self) -> Self:
         self._listener.__enter__()
@@ -139,30 +145,19 @@ class Traffic:
 
     def until_told(self, share: float) -> None:
         """Wait until so large a share of the frames has been told of."""
-        self._wait(
-            lambda: len(self.books.told) >= share * self._count, f"{share:.0%} of {self._count} frames"
-        )
+        self._wait(lambda: len(self.books.told) >= share * self._count)
 
     def finish(self) -> Books:
         """Wait until every frame has been told of, or nothing happens any more."""
-        moved = (-1, time.monotonic())
-        while len(self.books.told) < self._count or len(self.books.acknowledged) < self._count:
-            with self._news:
-                self._news.wait(0.2)
-            if self._again:
-                self._send_again()
-            seen = len(self.books.told) + len(self.books.acknowledged)
-            if seen != moved[0]:
-                moved = (seen, time.monotonic())
-            elif time.monotonic() - moved[1] > STUCK_S:
-                break
+        with suppress(StuckError):
+            self._wait(lambda: min(len(self.books.told), len(self.books.acknowledged)) >= self._count)
         return self.books
 
     def _stream(self, count: int, rate: float | None) -> None:
         first, began = len(self._sent_at), time.monotonic()
         for number in range(first, first + count):
             if rate is None:
-                self._wait(lambda: len(self._sent_at) - len(self.books.told) < WINDOW, "an answer")
+                self._wait(lambda: len(self._sent_at) - len(self.books.told) < WINDOW)
             elif (early := began + (number - first) / rate - time.monotonic()) > 0:
                 time.sleep(early)
             self._send(str(number))
@@ -170,7 +165,7 @@ class Traffic:
     def _send(self, frame_id: str) -> None:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.CorrelationData = frame_id.encode()
-        properties.ResponseTopic = f"{REPLIES}/{frame_id}"
+        properties.ResponseTopic = f"{self._replies}/{frame_id}"
         self._sent_at[frame_id] = time.monotonic()
         data = FRAMES[int(frame_id) % len(FRAMES)]
         mid = self._sensor.client.publish(self._topic, data, qos=1, properties=properties).mid
@@ -199,7 +194,7 @@ class Traffic:
 
     def _hear(self, message: paho.MQTTMessage) -> None:
         told = json.loads(message.payload)
-        if message.topic.startswith(REPLIES):
+        if message.topic.startswith(self._replies):
             if (told.get("reason") or "").startswith("refused: "):
                 self.books.refused.add(told["frame_id"])
                 self.books.told.add(told["frame_id"])
@@ -216,9 +211,21 @@ class Traffic:
         with self._news:
             self._news.notify_all()
 
-    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition for as long as anything happens."""
+        seen, since = -1, time.monotonic()
+        while not self._news_within(LOOK_S, condition):
+            now = len(self.books.told) + len(self.books.acknowledged)
+            if now != seen:
+                seen, since = now, time.monotonic()
+            elif time.monotonic() - since > STUCK_S:
+                raise StuckError(f"{len(self.books.told)} of {self._count} frames were told of, then no more")
+            if self._again and threading.current_thread() is threading.main_thread():
+                self._send_again()
+
+    def _news_within(self, seconds: float, condition: Callable[[], bool]) -> bool:
         with self._news:
-            assert self._news.wait_for(condition, STUCK_S), f"no {what} in {STUCK_S} s"
+            return self._news.wait_for(condition, seconds)
 
 
 def hears_nothing(port: int, topic: str) -> paho.Client:

@@ -26,28 +26,32 @@ HOST = "127.0.0.1"
 TOPICS = Topics("chaos")
 DEVICES = {"device-1": "1,2", "device-2": "2,3,4", "device-3": "1,3,4"}
 SOURCE = "source-1"
+SENSOR = "sensor"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class World:
-    """Everything that can be struck; `behind_link` is the part that reaches the broker over `link`."""
+    """Everything that can be struck.
+
+    The parts named in `behind_links`, and a sensor that wants it, reach the broker over `links`. `emulate`
+    makes the devices slower, in multiply-adds a second.
+    """
 
     def __init__(
         self,
         *,
         persistence: bool = False,
-        behind_link: str | None = None,
+        behind_links: tuple[str, ...] = (),
         emulate: float | None = None,
-        spool: bool = True,
     ) -> None:
         self._stack = ExitStack()
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mdi-chaos-")))
         self.port = free_ports(HOST, 1)
         self._persistence = persistence
         self._broker: subprocess.Popen[bytes] | None = None
-        self._behind_link = behind_link
+        self._behind_links = behind_links
         self._emulate = emulate
-        self._spool = spool
+        self.links: dict[str, Link] = {}
         self._parts: dict[str, tuple[AbstractContextManager[Process], Process]] = {}
         self.said: dict[str, Any] = {}
         self.dead_letters: list[str] = []
@@ -57,7 +61,8 @@ class World:
     def __enter__(self) -> Self:
         self.start_broker()
         self._stack.callback(self._stop)
-        self.link = self._stack.enter_context(Link(HOST, self.port))
+        for name in (*self._behind_links, SENSOR):
+            self.links[name] = self._stack.enter_context(Link(HOST, self.port))
         heard = ("devices/+/state", "coordinator/state", "metrics", "policy", "deadletter/+")
         self.watcher = self._stack.enter_context(
             Station(self.port, tuple(f"{TOPICS.root}/{topic}" for topic in heard), self._hear)
@@ -73,13 +78,12 @@ class World:
 
     def start(self, name: str) -> None:
         """Start a part, or start it again."""
-        port = self.link.port if name == self._behind_link else self.port
+        port = self.links[name].port if name in self.links else self.port
         arguments = ["--broker", f"mqtt://{HOST}:{port}", "--pipeline", TOPICS.pipeline]
         if name == "coordinator":
             arguments = [name, *arguments, "--db", str(self.folder / "results.db")]
         elif name == SOURCE:
-            spool = ["--spool", str(self.folder / "source.spool")] if self._spool else []
-            arguments = ["source", *arguments, "--id", name, *spool]
+            arguments = ["source", *arguments, "--id", name, "--spool", str(self.folder / "source.spool")]
         else:
             emulate = ["--emulate", str(self._emulate)] if self._emulate else []
             arguments = ["device", *arguments, "--id", name, "--stages", DEVICES[name], *emulate]
@@ -148,13 +152,13 @@ class World:
             for name, (_, part) in self._parts.items()
         }
 
-    def stored(self, books: Books) -> int:
-        """Rows of the coordinator's database, once there is one for each result."""
+    def stored(self, sensor: str, books: Books) -> int:
+        """How many of a sensor's results are in the coordinator's database, once all are or time is up."""
 
         def rows() -> list[tuple[str, int]]:
             with closing(sqlite3.connect(self.folder / "results.db")) as connection:
                 return connection.execute(
-                    "SELECT frame_id, count(*) FROM results GROUP BY frame_id"
+                    "SELECT frame_id, count(*) FROM results WHERE sensor = ? GROUP BY frame_id", (sensor,)
                 ).fetchall()
 
         deadline = time.monotonic() + 20.0

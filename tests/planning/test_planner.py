@@ -131,10 +131,7 @@ def test_devices_and_links_can_do_what_the_shares_ask_for(
         return
     check(system, made)
     idle = {
-        (name, k)
-        for name, stages in made.placement.items()
-        for k in stages
-        if not made.work[name][k - 1] and any(work[k - 1] for work in made.work.values())
+        (name, k) for name, stages in made.placement.items() for k in stages if not made.work[name][k - 1]
     }
     assert all(k in each.stages for each in system.members for name, k in idle if name == each.device)
     again = plan(system, Goal(), TRACE, thresholds, PATIENT)

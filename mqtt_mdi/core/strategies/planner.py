@@ -29,10 +29,21 @@ def target(worker: Local, stage: int) -> str | None:
 
 
 def _options(worker: Local, stage: int) -> tuple[Mapping[str, float], dict[str, float]]:
-    """The shares of a stage, and the seconds a task would wait at each other device they name."""
-    shares = worker.policy.shares.get(worker.name, _NOWHERE).get(stage, {})
-    holders = worker.holders(stage) if shares else []
-    return shares, {n.state.device: n.wait for n in holders if n.state.device in shares}
+    """The shares of a stage, and the seconds a task would wait at each other device they name.
+
+    Such a device holds the stage, or passes its tasks on by shares of its own.
+    """
+    policy = worker.policy
+    shares = policy.shares.get(worker.name, _NOWHERE).get(stage, {})
+    allowed = policy.neighbours.get(worker.name, shares)
+    waits = {}
+    for name in shares:
+        neighbour = worker.neighbours.get(name)
+        if neighbour is None or name not in allowed or neighbour.backlog >= policy.queue_limit:
+            continue
+        if stage in neighbour.state.stages or stage in policy.shares.get(name, _NOWHERE):
+            waits[name] = neighbour.wait
+    return shares, waits
 
 
 def _next(worker: Local, stage: int, shares: Mapping[str, float], waits: Mapping[str, float]) -> str:
