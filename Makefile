@@ -8,7 +8,7 @@ INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint schemas bench clean system
+.PHONY: help demo test lint schemas bench chaos clean system
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ schemas: $(VENV)/.ready-demo  ## write schemas/ anew after a change of mqtt_mdi/
 
 bench: $(VENV)/.ready-demo  ## print the tables of benchmarks/
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+chaos: $(VENV)/.ready-demo  ## strike a running pipeline and count its frames; shorter with ARGS="--frames 1000"
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
 clean:  ## remove what builds and tests left; .venv stays
 	@rm -rf build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -22,7 +22,7 @@ from mqtt_mdi.experiments.contestants import (
 )
 from mqtt_mdi.experiments.findings import Findings
 from mqtt_mdi.experiments.lab import Lab
-from mqtt_mdi.experiments.measure import Model, Run, Trial, bound, read_model
+from mqtt_mdi.experiments.measure import KEPT_UP, Model, Run, Trial, bound, read_model
 from mqtt_mdi.experiments.settings import Settings
 from mqtt_mdi.experiments.systems import TOPOLOGIES
 from mqtt_mdi.experiments.tables import Cells, percent, rounded
@@ -36,8 +36,6 @@ SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 TUNED_AT = (0.1, 0.35, 0.65)
 MARGIN = 1.03
 """The rate that a planner is to keep up with, as a multiple of the frames that arrive."""
-KEPT_UP = 0.01
-"""Whoever refuses more than this share of the frames does not keep up."""
 WAITING: Patch = {"pending_limit": 64}
 
 ADAPTIVE = {
@@ -83,11 +81,6 @@ class Row:
     limit: float
     latency_p50_ms: float | None
     latency_p95_ms: float | None
-
-    @property
-    def kept_up(self) -> bool:
-        """Whether hardly a frame was refused."""
-        return self.refused <= KEPT_UP
 
 
 @dataclass(frozen=True)
@@ -172,7 +165,7 @@ def _cell(rows: Sequence[Row], contestant: str, rate: float) -> str:
     own = [row for row in rows if (row.contestant, row.arrival_rate) == (contestant, rate)]
     refused = fmean(row.refused for row in own)
     accuracy = percent(row.accuracy for row in own)
-    return accuracy if all(row.kept_up for row in own) else f"{accuracy}, {percent([refused], 0)} refused"
+    return accuracy if refused <= KEPT_UP else f"{accuracy}, {percent([refused], 0)} refused"
 
 
 def _tuned(lab: Lab, contestant: Contestant, system: Scenario, most: float) -> Patch | None:

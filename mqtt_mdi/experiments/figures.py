@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from mqtt_mdi.experiments import contestants as who
 from mqtt_mdi.experiments.compare import Row
+from mqtt_mdi.experiments.measure import KEPT_UP
 
 LOOK: dict[Any, Any] = {
     "svg.hashsalt": "mqtt-mdi",
@@ -151,7 +152,7 @@ def _line(axes: Axes, rows: "Sequence[accuracy.Row]", name: str) -> None:
     style = STYLES[name]
     rates = sorted({row.arrival_rate for row in rows})
     there = [[row for row in rows if row.arrival_rate == rate] for rate in rates]
-    kept = list(takewhile(lambda own: all(row.kept_up for row in own), there))
+    kept = list(takewhile(lambda own: fmean(row.refused for row in own) <= KEPT_UP, there))
     shown = there[: len(kept) + 1]
     look: dict[str, Any] = {"color": style.line, "marker": style.marker, "markersize": 5, "linewidth": 0.9}
     means = [fmean(row.accuracy for row in own) for own in shown]

@@ -28,6 +28,10 @@ WARM_UP = 0.2
 """The first share of the frames and of the answers, that does not count: queues fill, the planner plans."""
 
 
+KEPT_UP = 0.01
+"""Whoever refuses more than this share of the frames does not keep up with them."""
+
+
 @dataclass(frozen=True)
 class Model:
     """A bundle for experiments. No planner looks at the samples it is judged by.

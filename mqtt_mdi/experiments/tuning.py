@@ -11,7 +11,7 @@ ROUNDS = (500, 1500, 4000)
 """Frames of the rounds, as in successive halving (Jamieson & Talwalkar, AISTATS 2016)."""
 KEPT = 3
 """So many policies get into the next round."""
-SECOND_WORTH = 0.01
+SECOND_WORTH = 0.004
 """A second of median latency is worth this share of what counts: better soon than late."""
 LONGEST_S = 1.0
 """Virtual seconds a frame at the very most; what takes longer stands still."""

@@ -72,7 +72,7 @@ class SpooledSource(SourceDevice):
         self.connection.on_connected = self.connected
         self.spool = Spool(spool, settings.pipeline, ANSWERED_REMEMBERED)
         self._left = self.spool.unsent()
-        self._answered = self.spool.answered()
+        self._answered = dict.fromkeys(self.spool.answered())
         self._starts: dict[FrameKey, int] = {}
         for kept in self.spool.owed():
             frame = Frame(kept.content_type, kept.data)
@@ -128,13 +128,11 @@ class SpooledSource(SourceDevice):
 
     def new_source(self, policy: Policy, manifest: Manifest) -> Source:
         """The machine with what earlier starts owe; it begins once the policy in force is known."""
-        for key in self._answered:
-            self.frames.pop(key, None)
         owed = [
             Owed(key, len(admitted.frame.data), MOST_ATTEMPTS * self._starts.get(key, 0))
             for key, admitted in self.frames.items()
         ]
-        answered, self._answered = self._answered, []
+        answered, self._answered = self._answered, {}
         self._starts.clear()
         self.call(lambda: self.tell_source(events.Started()))
         return Source(self.name, policy, manifest.stage_count, manifest.classes, owed=owed, answered=answered)
@@ -147,18 +145,10 @@ class SpooledSource(SourceDevice):
 
     def take_in(self, key: FrameKey, admitted: Admitted) -> None:
         """Keep a frame's bytes on the disk, too; tell a sensor again that did not hear its answer."""
-        frame = admitted.frame
-        self.spool.keep(
-            KeptFrame(
-                key,
-                frame.content_type,
-                frame.data,
-                admitted.response_topic,
-                admitted.correlation,
-                time.time(),
-            )
-        )
-        super().take_in(key, admitted)
+        if key not in self._answered:
+            frame, topic, correlation = admitted.frame, admitted.response_topic, admitted.correlation
+            self.spool.keep(KeptFrame(key, frame.content_type, frame.data, topic, correlation, time.time()))
+            super().take_in(key, admitted)
         if key not in self.frames and (told := self.spool.answer_to(key)) is not None:
             self.publish_answer(key.sensor, told, admitted.response_topic, admitted.correlation)
 

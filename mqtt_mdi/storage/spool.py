@@ -169,12 +169,13 @@ class Spool(Database):
         return [FrameKey(row.sensor, row.frame_id) for row in names]
 
     def answer_to(self, frame: FrameKey) -> bytes | None:
-        """The answer to a frame, if the broker had it and it is still kept."""
+        """The answer to a frame, while it is kept."""
         found = self._rows(
-            (_frames.c.sensor == frame.sensor) & (_frames.c.frame_id == frame.frame_id) & _frames.c.sent,
+            (_frames.c.sensor == frame.sensor) & (_frames.c.frame_id == frame.frame_id),
             _frames.c.answer,
         )
-        return found[0].answer if found else None
+        answer: bytes | None = found[0].answer if found else None
+        return answer
 
     def keep(self, frame: KeptFrame) -> None:
         """A frame came; one that is there already stays as it is."""

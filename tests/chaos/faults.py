@@ -247,7 +247,7 @@ def overload(work: Run) -> None:
     traffic.begin(measured)
     traffic.until_told(1.0)
     capacity = measured / (time.monotonic() - began)
-    world.policy({"pending_limit": 100})
+    world.policy({"pending_limit": 20})
     traffic.begin(work.frames - measured, OVERLOAD * capacity)
     traffic.until_told(0.6)
     before = world.memory()

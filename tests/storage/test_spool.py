@@ -53,7 +53,7 @@ def test_a_frame_comes_back_as_it_was_until_it_is_answered(tmp_path: Path) -> No
         assert [kept.starts for kept in third.owed()] == [2]
         assert third.unsent() == [answer(1)]
         assert third.answered() == [key(1)]
-        assert third.answer_to(key(1)) is None
+        assert third.answer_to(key(2)) is None
         third.sent(key(1))
         third.commit()
         assert third.unsent() == []

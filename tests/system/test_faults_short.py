@@ -3,10 +3,12 @@
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from chaos.faults import FAULTS, Fault, run, strike, world_for
+from chaos.faults import FAULTS, Fault, Outcome, run, strike, world_for
+from chaos.traffic import Books
 from chaos.world import World
 
 import mqtt_mdi
@@ -18,6 +20,7 @@ FRAMES = 300
 ALONE = [fault for fault in FAULTS if fault.persistence or fault.emulate]
 TOGETHER = [fault for fault in FAULTS if fault not in ALONE]
 
+PARTS = ("core", "engine", "planning", "runtime", "storage", "wire")
 WALL_CLOCK = {
     "runtime/certificates.py": "from when and until when a certificate holds",
     "runtime/coordinator.py": "when a row was stored",
@@ -42,10 +45,28 @@ def test_no_frame_is_lost_or_doubled_in_a_world_of_its_own(fault: Fault) -> None
     assert run(fault, FRAMES, short=True).wrong == []
 
 
+def test_the_books_tell_what_is_wrong() -> None:
+    books = Books()
+    books.acknowledged |= {"1", "2", "3", "4", "5"}
+    books.refused.add("5")
+    for frame, *told in (("1", "a", "a"), ("2", "a", "b"), ("3", "a")):
+        books.results[frame] = [{"status": "ok", "label": label} for label in told]
+    books.told |= books.results.keys() | books.refused
+    fault = FAULTS[0]
+    assert Outcome(fault, books, stored=2, seconds=1.0, wrong=[], notes=[]).faults(6) == [
+        "1 lost",
+        "2 doubled",
+        "1 refused",
+        "1 not taken by the broker",
+        "1 not in the database",
+    ]
+    explained = Outcome(replace(fault, copies=True), books, stored=3, seconds=1.0, wrong=[], notes=[])
+    assert (explained.doubled, books.repeated) == (1, 1)
+
+
 def test_only_records_read_the_wall_clock() -> None:
     package = Path(mqtt_mdi.__file__).parent
     reads = re.compile(r"\btime\.time\b|\btime_ns\b|\bdatetime\.now\b")
-    found = {
-        str(path.relative_to(package)) for path in package.rglob("*.py") if reads.search(path.read_text())
-    }
+    deciding = [path for part in PARTS for path in (package / part).rglob("*.py")]
+    found = {str(path.relative_to(package)) for path in deciding if reads.search(path.read_text())}
     assert found == WALL_CLOCK.keys()

@@ -118,7 +118,7 @@ def test_a_source_whose_disk_is_full_acknowledges_nothing_and_ends(
     pipeline.ready("device-1", 1, 2, 3, 4)
     largest = max(file.stat().st_size for file in pipeline.folder.glob("source.spool*"))
     resource.prlimit(source.process.pid, resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
-    names = [str(number) for number in range(200)]
+    names = [str(number) for number in range(40)]
     send(pipeline, *names)
     assert source.ended() == 5
     assert "source.spool: " in source.said()
