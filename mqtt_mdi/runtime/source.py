@@ -152,10 +152,10 @@ class SourceDevice(Device):
         self._reply(sensor, payload, response_topic, correlation)
 
     def _hear_frame(self, message: Message, sensor: str) -> None:
-        if (fault := self.fault_of(message)) is not None:
-            raise ProtocolError(fault)
         key = FrameKey(sensor, self._frame_id(message.correlation))
         try:
+            if (fault := self.fault_of(message)) is not None:
+                raise ProtocolError(fault)  # noqa: TRY301 -- told below, like bytes that are no frame
             frame = sniff(message.payload, message.content_type)
         except ProtocolError as error:
             self._refuse(key, str(error), message.response_topic, message.correlation)

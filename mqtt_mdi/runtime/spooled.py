@@ -108,7 +108,7 @@ class SpooledSource(SourceDevice):
 
     def received(self, message: Message, topic: Topic) -> None:
         """Hear a message; what is not acknowledged now, while we drain, comes again at the next start."""
-        self.skipped(message)
+        self._acknowledge_later(message)
         if topic.kind != "frames":
             super().received(message, topic)
         elif self.sensors and topic.name not in self.sensors:
@@ -118,8 +118,7 @@ class SpooledSource(SourceDevice):
 
     def skipped(self, message: Message) -> None:
         """Without an acknowledgement the broker would hold it against us for good."""
-        if not self._draining:
-            self._taken.append(message)
+        self._acknowledge_later(message)
 
     def model_changed(self, manifest: Manifest) -> None:
         """Have the source; an earlier start may have listened to stages that we do not hold."""
@@ -139,7 +138,8 @@ class SpooledSource(SourceDevice):
 
     def fault_of(self, message: Message) -> str | None:
         """Frames may come before the model; they wait for it."""
-        if not message.retain and self.source is None and len(self.frames) < EARLY_FRAMES:
+        early = len(self.frames) - len(self._starts)
+        if not message.retain and self.source is None and early < EARLY_FRAMES:
             return None
         return super().fault_of(message)
 
@@ -194,6 +194,11 @@ class SpooledSource(SourceDevice):
             self.turn()
         Device.drain(self)
         log.info("%d frames stay in the spool", len(self.frames))
+
+    def _acknowledge_later(self, message: Message) -> None:
+        # While we drain frames are left to the next start, and what came after them may not go before.
+        if not self._draining:
+            self._taken.append(message)
 
     def _publish(self, answer: KeptAnswer) -> None:
         self.publish_answer(answer.key.sensor, answer.result, answer.response_topic, answer.correlation)
