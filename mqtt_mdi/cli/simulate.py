@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mqtt_mdi.planning.reach import reach_of_exits
 from mqtt_mdi.planning.solve import solver
 from mqtt_mdi.simulation.bound import problem_of
 from mqtt_mdi.simulation.compute import network_of
+from mqtt_mdi.simulation.node import is_laid_out
 from mqtt_mdi.simulation.report import Report
 from mqtt_mdi.simulation.scenario import Scenario, read_scenario
 from mqtt_mdi.simulation.world import World
@@ -74,16 +76,17 @@ def simulate(scenario: Path, bundle: Path, seed: int | None, table: Path | None,
         report = world.run(lambda answers: progress.update(bar, completed=answers))
     if table is not None:
         write_csv(world, table)
-    bound = rate_bound(chosen, manifest, report)
-    print_report(report, bound)
+    bound = rate_bound(world, manifest, report)
+    print_report(report, bound, world.decisions)
     if as_json:
         click.echo(json.dumps(figures(report, bound)))
 
 
-def rate_bound(scenario: Scenario, manifest: Manifest, report: Report) -> float | None:
+def rate_bound(world: World, manifest: Manifest, report: Report) -> float | None:
     """Frames a second that no policy could beat, without faults and with frames leaving where they left.
 
-    None where scipy is not installed or nothing was answered.
+    Stages are where the scenario has them, or anywhere there is room if its strategy lays them out. None
+    where scipy is not installed or nothing was answered.
     """
     try:
         from mqtt_mdi.planning.fluid import fluid_bound  # noqa: PLC0415 -- scipy is an extra
@@ -92,7 +95,8 @@ def rate_bound(scenario: Scenario, manifest: Manifest, report: Report) -> float 
         return None
     if not report.answered:
         return None
-    return fluid_bound(problem_of(scenario, manifest, reach_of_exits(report.exits))).rate
+    reach, freely = reach_of_exits(report.exits), is_laid_out(world.policy)
+    return fluid_bound(problem_of(world.scenario, manifest, reach, placed_freely=freely)).rate
 
 
 def figures(report: Report, bound: float | None) -> dict[str, object]:
@@ -120,7 +124,7 @@ def write_csv(world: World, path: Path) -> None:
         raise ConfigError(f"cannot write --csv {path}: {error.strerror}") from error
 
 
-def print_report(report: Report, bound: float | None) -> None:
+def print_report(report: Report, bound: float | None, decisions: Sequence[tuple[float, str]] = ()) -> None:
     """A table for people."""
     given = figures(report, bound)
     total = sum(report.exits) or 1
@@ -146,6 +150,7 @@ def print_report(report: Report, bound: float | None) -> None:
         "latency, median": f"{given['latency_p50_ms'] or 0:.1f} ms",
         "latency, 95th percentile": f"{given['latency_p95_ms'] or 0:.1f} ms",
         "stages run": "  ".join(f"{name}: {n}" for name, n in report.completed.items()),
+        **({"planner": "\n".join(f"{at:.1f} s: {reason}" for at, reason in decisions)} if decisions else {}),
         "events": str(report.events),
         "digest": report.digest[:16],
     }

@@ -42,12 +42,25 @@ def stages_of(spec: DeviceSpec, network: Network) -> frozenset[int]:
     return frozenset(spec.stages)
 
 
-def check_stages(nodes: Iterable[Node], policy: Policy, network: Network) -> None:
-    """ConfigError when a stage is nobody's, unless the policy or its strategy lays stages out."""
+def is_laid_out(policy: Policy) -> bool:
+    """Whether a policy or its strategy says where stages go, whatever devices are started with."""
     strategy = STRATEGIES[policy.strategy]
-    if strategy.planned or strategy.arrange is not None or policy.placement:
+    return strategy.planned or strategy.arrange is not None or bool(policy.placement)
+
+
+def check_stages(nodes: Iterable[Node], policy: Policy, network: Network) -> None:
+    """ConfigError when a stage is nobody's or has no room, where nothing else lays stages out."""
+    if is_laid_out(policy):
         return
-    held = frozenset[int]().union(*(node.stages for node in nodes))
+    held = set[int]()
+    for node in nodes:
+        held |= node.stages
+        needed, memory = sum(network.profiles[k - 1].memory for k in node.stages), node.spec.memory
+        if memory is not None and needed > memory:
+            raise ConfigError(
+                f"devices.{node.spec.id}.stages: {sorted(node.stages)} need {needed} bytes, its memory is "
+                f"{memory}: {needed - memory} bytes short"
+            )
     if missing := sorted(set(range(1, network.stage_count + 1)) - held):
         raise ConfigError(f"devices: nobody holds stage {', '.join(map(str, missing))}")
 

@@ -244,3 +244,9 @@ def test_a_device_that_becomes_slow_is_planned_for() -> None:
     late = [reason for at, reason in world.decisions if at > 2]
     assert late
     assert all(reason.startswith("node-2 takes ") for reason in late)
+
+
+def test_stages_that_a_device_is_started_with_must_have_room_there() -> None:
+    devices = [{"id": "node-1", "source": True, "memory": sum(MEMORY) - 5}]
+    with pytest.raises(ConfigError, match=r"devices\.node-1\.stages: \[1, 2, 3, 4\] .*: 5 bytes short"):
+        World(scenario(devices=devices), NETWORK)
