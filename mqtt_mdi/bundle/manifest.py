@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from mqtt_mdi.core.system import ENVELOPE_BYTES, StageProfile
@@ -18,11 +18,12 @@ SHIPPED_BUNDLE = Path(__file__).parents[1] / "assets" / "fashion-mnist"
 """The trained bundle that comes with the package."""
 
 MAX_MANIFEST_BYTES = 2**20
-_FLOAT32_BYTES = 4
-
 Positive = Annotated[int, Ge(1)]
-Shape = tuple[Positive, Positive, Positive]
-"""(C, H, W)."""
+Shape = Annotated[tuple[Positive, ...], MinLen(1), MaxLen(3)]
+"""Of one sample, (C, H, W) for pictures."""
+
+ElementType = Literal["float32", "float16", "uint8", "int8"]
+_BYTES = {"float32": 4, "float16": 2, "uint8": 1, "int8": 1}
 
 Share = Annotated[float, Ge(0), Le(1)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -36,7 +37,7 @@ class StageSpec(_Part):
     """One stage: the layers between two exits, and the exit at its end.
 
     `macs` are the multiply-adds of one sample through the stage, its exit included; `exit_macs` is the
-    exit's part of them. `activation_bytes` is the size of one sample's output as float32.
+    exit's part of them. `activation_bytes` is the size of one sample's output in `output_type`.
     """
 
     index: Annotated[int, Ge(1), Le(64)]
@@ -44,6 +45,8 @@ class StageSpec(_Part):
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     input_shape: Shape
     output_shape: Shape | None
+    input_type: ElementType = "float32"
+    output_type: ElementType = "float32"
     macs: Positive
     exit_macs: Annotated[int, Ge(0)]
     params: Positive
@@ -53,7 +56,7 @@ class StageSpec(_Part):
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:
-        size = _FLOAT32_BYTES * prod(self.output_shape) if self.output_shape else 0
+        size = _BYTES[self.output_type] * prod(self.output_shape) if self.output_shape else 0
         if self.activation_bytes != size:
             raise ValueError(f"activation_bytes is {self.activation_bytes}, output_shape makes {size}")
         if self.exit_macs > self.macs:
@@ -117,11 +120,15 @@ class Manifest(_Part):
         ):
             if len(values) != count:
                 raise ValueError(f"{count} stages need {count} values of {name}, not {len(values)}")
-        outputs = [self.input.shape, *(stage.output_shape for stage in self.stages)]
-        for stage, before in zip(self.stages, outputs, strict=False):
-            if stage.input_shape != before:
-                raise ValueError(f"stage {stage.index} takes {stage.input_shape}, what comes is {before}")
-        if outputs[-1] is not None:
+        outputs: list[tuple[tuple[int, ...] | None, ElementType]] = [(self.input.shape, "float32")]
+        outputs += [(stage.output_shape, stage.output_type) for stage in self.stages]
+        for stage, (shape, kind) in zip(self.stages, outputs, strict=False):
+            if (stage.input_shape, stage.input_type) != (shape, kind):
+                raise ValueError(
+                    f"stage {stage.index} takes {stage.input_type} of shape {stage.input_shape}, "
+                    f"what comes is {kind} of shape {shape}"
+                )
+        if self.stages[-1].output_shape is not None:
             raise ValueError("the last stage must have no output_shape")
         return self
 
@@ -188,12 +195,20 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
 
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest of a bundle folder, or the file itself; raises BundleError."""
-    file = path / MANIFEST_FILE if path.is_dir() else path
+    return parse_manifest(manifest_bytes(path), str(manifest_file(path)))
+
+
+def manifest_file(path: Path) -> Path:
+    """The manifest of a bundle folder; any other path is taken to be the file itself."""
+    return path / MANIFEST_FILE if path.is_dir() else path
+
+
+def manifest_bytes(path: Path) -> bytes:
+    """The manifest just as it lies on the disk, which is what a signature is of; raises BundleError."""
     try:
-        data = file.read_bytes()
+        return manifest_file(path).read_bytes()
     except OSError as error:
         raise BundleError(
             f"no bundle at {path}: {error.strerror}; expected a folder with {MANIFEST_FILE}, "
             "as `mqtt-mdi train` writes it"
         ) from error
-    return parse_manifest(data, str(file))

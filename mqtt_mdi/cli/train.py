@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mqtt_mdi.cli.inspect import describe, print_bundle
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.data import FASHION_MNIST_DEBIAN, fashion_mnist
+from mqtt_mdi.training.datasets import DATASETS, read_dataset
 
 
 @click.command(
@@ -17,18 +17,24 @@ from mqtt_mdi.training.data import FASHION_MNIST_DEBIAN, fashion_mnist
 )
 @click.option("--model", default="mobilenetv2", envvar="MDI_MODEL", help="Which network to train.")
 @click.option(
+    "--dataset",
+    type=click.Choice(list(DATASETS)),
+    default="fashion-mnist",
+    envvar="MDI_DATASET",
+    help="What to learn. `pictures` are your own: train/CLASS/*.jpg and test/CLASS/*.jpg.",
+)
+@click.option(
     "--data",
     type=click.Path(path_type=Path),
-    default=FASHION_MNIST_DEBIAN,
     envvar="MDI_DATA",
-    help="Folder of the four official Fashion-MNIST files.",
+    help="Its folder or archive; Debian's package when not given for fashion-mnist.",
 )
+@click.option("--size", type=click.IntRange(8, 1024), help="Scale pictures by class to squares of this size.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs/fashion-mnist"),
     envvar="MDI_OUT",
-    help="Folder that becomes the bundle; holds the checkpoint on the way.",
+    help="Folder that becomes the bundle; holds the checkpoint on the way.  [default: runs/DATASET]",
 )
 @click.option(
     "--epochs", type=click.IntRange(1), default=20, envvar="MDI_EPOCHS", help="Passes over the data."
@@ -36,6 +42,9 @@ from mqtt_mdi.training.data import FASHION_MNIST_DEBIAN, fashion_mnist
 @click.option("--batch", type=click.IntRange(2), default=128, envvar="MDI_BATCH", help="Pictures per step.")
 @click.option(
     "--width", type=click.FloatRange(0.1, 4), default=0.5, envvar="MDI_WIDTH", help="Share of channels."
+)
+@click.option(
+    "--shift", type=click.IntRange(0, 64), default=2, help="Pixels that pictures are moved by at random."
 )
 @click.option(
     "--seed", type=click.IntRange(0, 2**31), default=1, envvar="MDI_SEED", help="Of everything random."
@@ -55,18 +64,21 @@ from mqtt_mdi.training.data import FASHION_MNIST_DEBIAN, fashion_mnist
 @click.option("--sample", type=click.IntRange(0), default=1000, help="Test pictures put beside the model.")
 def train(
     model: str,
-    data: Path,
-    out: Path,
+    dataset: str,
+    data: Path | None,
+    size: int | None,
+    out: Path | None,
     epochs: int,
     batch: int,
     width: float,
+    shift: int,
     seed: int,
     threads: int,
     hold_out: int,
     max_accuracy_loss: float,
     sample: int,
 ) -> None:
-    """Train a network with early exits on Fashion-MNIST and export it as a bundle.
+    """Train a network with early exits and export it as a bundle.
 
     The state is saved after each epoch: stop at will, the same command goes on from there. Needs torch:
     pip install 'mqtt-mdi[train]'. A first try in a minute or two:
@@ -81,11 +93,13 @@ def train(
     except ImportError as error:
         raise ConfigError(f"training needs {error.name}: pip install 'mqtt-mdi[train]'") from error
     console = Console()
-    dataset = fashion_mnist(data)
+    out = out or Path("runs", dataset)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
+    with console.status(f"reading {dataset}"):
+        samples = read_dataset(dataset, data, size)
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         console.print(f"{checkpoint} found: going on from its last finished epoch")
@@ -107,13 +121,13 @@ def train(
                 console.print("trained; calibrating, exporting and measuring every exit")
 
         train_bundle(
+            samples,
             dataset,
-            "fashion-mnist",
             out,
             checkpoint,
             model=model,
             width=width,
-            recipe=Recipe(epochs=epochs, batch=batch, seed=seed),
+            recipe=Recipe(epochs=epochs, batch=batch, shift=shift, seed=seed),
             held_out=hold_out,
             max_accuracy_loss=max_accuracy_loss,
             sample=sample,

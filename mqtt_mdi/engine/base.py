@@ -1,7 +1,7 @@
 """What runs a stage: from one array to an activation and the exit's answers."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 class StageOutput:
     """What a stage makes of N samples.
 
-    `activation` (N, C, H, W) float32 is the next stage's input, None after the last stage; `scores`
-    (N,) float32 say how sure the exit is, higher is surer; `labels` (N,) int64 are its answers.
+    `activation` (N, ...) is the next stage's input, None after the last stage; `scores` (N,) float32 say how
+    sure the exit is, higher is surer; `labels` (N,) int64 are its answers.
     """
 
-    activation: NDArray[np.float32] | None
+    activation: NDArray[Any] | None
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
 
@@ -23,6 +23,6 @@ class StageOutput:
 class Engine(Protocol):
     """One loaded stage."""
 
-    def run(self, inputs: NDArray[np.float32]) -> StageOutput:
-        """Run the stage on inputs (N, C, H, W); raises ProtocolError for inputs it cannot take."""
+    def run(self, inputs: NDArray[Any]) -> StageOutput:
+        """Run the stage on inputs (N, ...); raises ProtocolError for inputs it cannot take."""
         ...

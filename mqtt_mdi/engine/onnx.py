@@ -1,6 +1,7 @@
 """The default engine: ONNX Runtime on the CPU, tuned for one small sample at a time."""
 
 import os
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,17 +55,21 @@ class OnnxStage:
                 f"{list(spec.input_shape)} and {self._outputs}; rebuild or fetch the bundle again"
             )
 
-    def run(self, inputs: NDArray[np.float32]) -> StageOutput:
-        """Run the stage on inputs (N, C, H, W) float32.
+    def run(self, inputs: NDArray[Any]) -> StageOutput:
+        """Run the stage on inputs (N, ...) of the type and shape in the manifest.
 
         Raises ProtocolError for another shape or type, for values that are not finite, and for values
         so large that the exit's score is not.
         """
         where = f"input of stage {self.spec.index}"
-        if inputs.dtype != np.float32 or inputs.shape[1:] != self.spec.input_shape or not len(inputs):
+        if (
+            inputs.dtype.name != self.spec.input_type
+            or inputs.shape[1:] != self.spec.input_shape
+            or not len(inputs)
+        ):
             raise ProtocolError(
-                f"{where}: got {inputs.dtype} of shape {inputs.shape}, expected float32 of shape "
-                f"(samples, {', '.join(map(str, self.spec.input_shape))})"
+                f"{where}: got {inputs.dtype} of shape {inputs.shape}, expected {self.spec.input_type} of "
+                f"shape (samples, {', '.join(map(str, self.spec.input_shape))})"
             )
         if not np.isfinite(inputs).all():
             raise ProtocolError(f"{where}: got NaN or infinite values, expected finite ones")

@@ -23,7 +23,10 @@ Progress = Callable[[int, int, int, float], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the trained weights, apart from the model and the data."""
+    """What decides the trained weights, apart from the model and the data.
+
+    `shift` is how far pictures are moved at random, in pixels.
+    """
 
     epochs: int = 20
     batch: int = 128
@@ -31,6 +34,7 @@ class Recipe:
     weight_decay: float = 5e-4
     momentum: float = 0.9
     average_decay: float = 0.998
+    shift: int = 2
     seed: int = 1
 
 
@@ -75,7 +79,7 @@ def joint_loss(logits: list[Tensor], labels: Tensor) -> Tensor:
     return loss
 
 
-def augment(pictures: Tensor, generator: torch.Generator, pad: int = 2) -> Tensor:
+def augment(pictures: Tensor, generator: torch.Generator, pad: int) -> Tensor:
     """Random crops after padding and random mirroring of a batch (N, C, H, W) uint8."""
     count, _, height, width = pictures.shape
     padded = functional.pad(pictures, (pad, pad, pad, pad))
@@ -172,7 +176,7 @@ def fit(  # noqa: PLR0913 -- each is an independent choice of the caller
         model.train()
         for step in range(steps):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
-            batch = normalise(augment(pictures[chosen], generator))
+            batch = normalise(augment(pictures[chosen], generator, recipe.shift))
             rate = learning_rate(recipe, epoch * steps + step, recipe.epochs * steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate

@@ -10,6 +10,7 @@ from mqtt_mdi.bundle.manifest import Manifest, Training
 from mqtt_mdi.bundle.sample import draw_sample, write_sample
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.registry import build
+from mqtt_mdi.training.assemble import Evaluation
 from mqtt_mdi.training.data import Dataset, hold_out
 from mqtt_mdi.training.export import export_bundle
 from mqtt_mdi.training.loop import Progress, Recipe, fit, joint_loss, normalisation
@@ -50,13 +51,9 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
     manifest = export_bundle(
         fitted,
         out,
-        name=name,
-        classes=dataset.class_names,
-        normalise=normalise,
-        held_out=train[mask],
-        test=test,
-        max_accuracy_loss=max_accuracy_loss,
-        training=Training(
+        name,
+        Evaluation(dataset.class_names, normalise, train[mask], test, max_accuracy_loss),
+        Training(
             recipe={"model": model, "width": width, "loss": "joint", "held_out": held_out, **asdict(recipe)},
             dataset=name,
             samples=len(train.labels),

@@ -62,7 +62,10 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "ece missing": (lambda m: m["exit_ece"].pop(), "4 values of exit_ece"),
     "share missing": (lambda m: m["operating_point"]["exits"].pop(), "operating_point.exits"),
     "order of stages": (lambda m: m["stages"].reverse(), "numbered 1 to 4"),
-    "chain": (lambda m: m["stages"][1].update(input_shape=[1, 2, 3]), r"stage 2 takes \(1, 2, 3\)"),
+    "chain": (
+        lambda m: m["stages"][1].update(input_shape=[1, 2, 3]),
+        r"2 takes float32 of shape \(1, 2, 3\)",
+    ),
     "input": (lambda m: m["input"].update(height=32), "stage 1 takes"),
     "bytes": (lambda m: m["stages"][0].update(activation_bytes=7), "activation_bytes is 7"),
     "exit too dear": (lambda m: m["stages"][0].update(exit_macs=10**9), "more than macs"),

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.data import fashion_mnist, hold_out, read_idx
+from mqtt_mdi.training.data import hold_out
+from mqtt_mdi.training.fashion_mnist import fashion_mnist, read_idx
 
 
 def idx(array: np.ndarray) -> bytes:

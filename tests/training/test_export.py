@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mqtt_mdi.bundle.manifest import Manifest, Training, read_manifest
 from mqtt_mdi.bundle.stages import read_stage
@@ -15,8 +16,9 @@ from mqtt_mdi.bundle.trace import operating_point, read_trace
 from mqtt_mdi.engine.onnx import OnnxStage
 from mqtt_mdi.errors import BundleError, ConfigError
 from mqtt_mdi.models.mobilenetv2 import MobileNetV2, MobileNetV2Config
+from mqtt_mdi.training.assemble import Evaluation
 from mqtt_mdi.training.data import Labelled
-from mqtt_mdi.training.export import WEIGHTS_FILE, count_macs, export_bundle
+from mqtt_mdi.training.export import WEIGHTS_FILE, export_bundle
 from mqtt_mdi.training.loop import Normalisation
 
 NORMALISE = Normalisation((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
@@ -59,13 +61,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     manifest = export_bundle(
         model,
         folder,
-        name="noise",
-        classes=("a", "b", "c"),
-        normalise=NORMALISE,
-        held_out=noise(60, 2),
-        test=test,
-        max_accuracy_loss=0.01,
-        training=TRAINING,
+        "noise",
+        Evaluation(("a", "b", "c"), NORMALISE, noise(60, 2), test, 0.01),
+        TRAINING,
     )
     return Exported(folder, manifest, model, test)
 
@@ -120,11 +118,15 @@ def test_graphs_are_folded_halved_and_tell_nothing_of_the_machine(exported: Expo
 
 
 def test_costs_are_those_of_the_layers(exported: Exported) -> None:
-    conv = nn.Conv2d(3, 8, 3, padding=1, bias=False)
-    assert count_macs(conv, torch.zeros(1, 3, 10, 10)) == 3 * 8 * 9 * 100
-    assert count_macs(nn.Linear(5, 7), torch.zeros(1, 5)) == 35
     specs, stages = exported.manifest.stages, exported.model.stages()
-    assert [s.params for s in specs] == [sum(p.numel() for p in m.parameters()) for m in stages]
+    x = NORMALISE(torch.from_numpy(exported.test.pictures[:1]))
+    for spec, stage in zip(specs, stages, strict=True):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            x, _ = stage(x)
+        assert spec.macs == counter.get_total_flops() // 2
+        layers = [m for m in stage.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        # Batch normalisation is folded into the biases.
+        assert spec.params == sum(m.weight.numel() + len(m.weight) for m in layers)
     first = specs[0].exit_macs
     channels, height, width = specs[0].output_shape or (0, 0, 0)
     hidden = max(64, 2 * channels)
@@ -140,13 +142,9 @@ def test_weights_too_large_for_half_precision(tmp_path: Path) -> None:
         export_bundle(
             model,
             tmp_path,
-            name="noise",
-            classes=("a", "b", "c"),
-            normalise=NORMALISE,
-            held_out=noise(6, 2),
-            test=noise(6, 1),
-            max_accuracy_loss=0.01,
-            training=TRAINING,
+            "noise",
+            Evaluation(("a", "b", "c"), NORMALISE, noise(6, 2), noise(6, 1), 0.01),
+            TRAINING,
         )
 
 
@@ -155,11 +153,7 @@ def test_a_model_without_stages_is_refused(tmp_path: Path) -> None:
         export_bundle(
             nn.Linear(1, 1),
             tmp_path,
-            name="none",
-            classes=("a", "b"),
-            normalise=NORMALISE,
-            held_out=noise(6, 2),
-            test=noise(6, 1),
-            max_accuracy_loss=0.01,
-            training=TRAINING,
+            "none",
+            Evaluation(("a", "b"), NORMALISE, noise(6, 2), noise(6, 1), 0.01),
+            TRAINING,
         )

@@ -1,0 +1,109 @@
+"""What a stage graph takes, gives and costs, counted from the nodes of the ONNX file."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+import onnx
+
+from mqtt_mdi.errors import BundleError
+
+ACTIVATION = "activation"
+
+_TYPES: dict[int, str] = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.UINT8: "uint8",
+    onnx.TensorProto.INT8: "int8",
+}
+_CONSTANTS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A stage graph in figures; shapes are those of one sample.
+
+    `macs` are the multiply-adds of convolutions and matrix products for one sample, `exit_macs` those that
+    only the exit needs, `params` the elements of all weights.
+    """
+
+    input_shape: tuple[int, ...]
+    input_type: str
+    output_shape: tuple[int, ...] | None
+    output_type: str
+    macs: int
+    exit_macs: int
+    params: int
+
+
+def cost_of(graph: bytes) -> Cost:
+    """Read the figures of a stage graph; raises BundleError for a graph that cannot be measured."""
+    try:
+        model = onnx.shape_inference.infer_shapes(
+            onnx.load_from_string(graph), strict_mode=True, data_prop=True
+        )
+    except Exception as error:  # onnx and protobuf raise errors of their own without a common base
+        raise BundleError(f"the graph cannot be measured: {str(error)[:300]}") from error
+    values = {v.name: v.type for part in (model.graph.input, model.graph.value_info) for v in part}
+    values |= {v.name: v.type for v in model.graph.output}
+    shapes = {name: _shape(value) for name, value in values.items()}
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    macs = {node.output[0]: _macs(node, shapes) for node in model.graph.node}
+    (entry,) = model.graph.input
+    last = not any(output.name == ACTIVATION for output in model.graph.output)
+    body = _needed(model.graph.node, ACTIVATION)
+    total = sum(macs.values())
+    exit_macs = _last_product(macs) if last else total - sum(macs[node.output[0]] for node in body)
+    return Cost(
+        input_shape=shapes[entry.name][1:],
+        input_type=_type(values[entry.name]),
+        output_shape=None if last else shapes[ACTIVATION][1:],
+        output_type="float32" if last else _type(values[ACTIVATION]),
+        macs=total,
+        exit_macs=exit_macs,
+        params=sum(prod(t.dims) for t in model.graph.initializer if t.data_type in _CONSTANTS),
+    )
+
+
+def _last_product(macs: dict[str, int]) -> int:
+    return next((count for count in reversed(macs.values()) if count), 0)
+
+
+def _needed(nodes: Iterable[onnx.NodeProto], name: str) -> list[onnx.NodeProto]:
+    """The nodes that the value `name` is computed from, last first."""
+    wanted, found = {name}, []
+    for node in reversed(list(nodes)):
+        if wanted.intersection(node.output):
+            found.append(node)
+            wanted.update(node.input)
+    return found
+
+
+def _shape(value: onnx.TypeProto) -> tuple[int, ...]:
+    """The shape for one sample: what is not known before it runs is the number of samples."""
+    return tuple(d.dim_value or 1 for d in value.tensor_type.shape.dim)
+
+
+def _type(value: onnx.TypeProto) -> str:
+    kind = value.tensor_type.elem_type
+    if kind not in _TYPES:
+        name = onnx.helper.tensor_dtype_to_np_dtype(kind)
+        raise BundleError(
+            f"a stage that takes or gives {name} cannot be sent; expected one of {', '.join(_TYPES.values())}"
+        )
+    return _TYPES[kind]
+
+
+def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+    match node.op_type:
+        case "Conv":
+            return prod(shapes[node.output[0]]) * prod(shapes[node.input[1]][1:])
+        case "ConvTranspose":
+            return prod(shapes[node.input[0]]) * prod(shapes[node.input[1]][1:])
+        case "Gemm":
+            flipped = any(a.name == "transA" and a.i for a in node.attribute)
+            return prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if flipped else 1]
+        case "MatMul":
+            return prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+        case _:
+            return 0

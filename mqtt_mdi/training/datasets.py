@@ -1,0 +1,26 @@
+"""The data sets that can be trained on by name; one a file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.training.cifar10 import cifar10
+from mqtt_mdi.training.data import Dataset
+from mqtt_mdi.training.fashion_mnist import FASHION_MNIST_DEBIAN, fashion_mnist
+from mqtt_mdi.training.pictures import pictures
+
+DATASETS: dict[str, Callable[[Path, int | None], Dataset]] = {
+    "fashion-mnist": lambda path, _: fashion_mnist(path),
+    "cifar10": cifar10,
+    "pictures": pictures,
+}
+"""Path, and the size pictures of other sizes are scaled to, to a data set."""
+
+
+def read_dataset(name: str, path: Path | None, size: int | None) -> Dataset:
+    """Read a data set by name; raises ConfigError for a wrong name, path or content."""
+    if name not in DATASETS:
+        raise ConfigError(f"no data set {name!r}; known: {', '.join(sorted(DATASETS))}")
+    if path is None and name != "fashion-mnist":
+        raise ConfigError(f"--data is missing: the folder or archive of {name}")
+    return DATASETS[name](path or FASHION_MNIST_DEBIAN, size)

@@ -1,0 +1,118 @@
+"""Pictures by class: `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, in a folder, a tar or a zip file."""
+
+import io
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.training.data import Dataset, Labelled
+
+PARTS = ("train", "test")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_LAYOUT = "expected train/CLASS/*.jpg and test/CLASS/*.jpg, one folder a class"
+
+Members = Iterator[tuple[PurePosixPath, bytes]]
+"""Files: their path inside the folder or archive, and their bytes."""
+
+
+def pictures(path: Path, size: int | None = None) -> Dataset:
+    """Read the pictures by class in `path`; classes are named by their folders, in alphabetical order.
+
+    All pictures become RGB. With `size` each is scaled so that its shorter side is `size` pixels and the
+    middle square is kept; without, all must be of one size. Raises ConfigError that names the file.
+    """
+    found: dict[tuple[str, str], dict[str, NDArray[np.uint8]]] = {}
+    with reading(path) as members:
+        for name, data in members:
+            if name.suffix.lower() not in SUFFIXES or name.name.startswith("."):
+                continue
+            part, label = name.parts[-3:-1] if len(name.parts) > 2 else ("", "")  # noqa: PLR2004
+            if part not in PARTS:
+                raise ConfigError(f"{path}: {name} lies outside train/ and test/; {_LAYOUT}")
+            found.setdefault((part, label), {})[str(name)] = _decode(data, size, f"{path}: {name}")
+    classes = tuple(sorted({label for _, label in found}))
+    if len(classes) < 2:  # noqa: PLR2004 -- nothing to tell apart
+        raise ConfigError(f"{path} has pictures of {len(classes)} classes; {_LAYOUT}, two classes at least")
+    missing = [f"{part}/{label}" for part in PARTS for label in classes if (part, label) not in found]
+    if missing:
+        raise ConfigError(f"{path} has no pictures in {', '.join(missing[:5])}; {_LAYOUT}")
+    train, test = (_labelled([found[part, label] for label in classes], path) for part in PARTS)
+    return Dataset(train, test, classes)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Members]:
+    """Every file in a folder, a tar or a zip file; raises ConfigError for what cannot be read."""
+    try:
+        if path.is_dir():
+            yield _folder(path)
+        elif zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                yield _zip(archive)
+        else:
+            with tarfile.open(path) as tar:
+                yield _tar(tar)
+    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"cannot read {path}: {said}; expected a folder, a tar or a zip file. A damaged one must be "
+            "fetched again"
+        ) from error
+
+
+def _folder(path: Path) -> Members:
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            yield PurePosixPath(file.relative_to(path).as_posix()), file.read_bytes()
+
+
+def _zip(archive: zipfile.ZipFile) -> Members:
+    for info in archive.infolist():
+        if not info.is_dir():
+            yield PurePosixPath(info.filename), archive.read(info)
+
+
+def _tar(archive: tarfile.TarFile) -> Members:
+    for info in archive:
+        if (file := archive.extractfile(info)) is not None:
+            yield PurePosixPath(info.name), file.read()
+
+
+def _decode(data: bytes, size: int | None, where: str) -> NDArray[np.uint8]:
+    try:
+        picture = Image.open(io.BytesIO(data)).convert("RGB")
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ConfigError(f"{where} cannot be decoded: {error}; mend or remove it") from error
+    if size is not None:
+        scale = size / min(picture.size)
+        wide, high = (max(size, round(side * scale)) for side in picture.size)
+        left, top = (wide - size) // 2, (high - size) // 2
+        picture = picture.resize((wide, high), Image.Resampling.BICUBIC)
+        picture = picture.crop((left, top, left + size, top + size))
+    return np.asarray(picture).transpose(2, 0, 1)
+
+
+def _labelled(by_class: list[dict[str, NDArray[np.uint8]]], path: Path) -> Labelled:
+    named = [(name, picture) for files in by_class for name, picture in sorted(files.items())]
+    first, example = named[0]
+    for name, picture in named:
+        if picture.shape != example.shape:
+            raise ConfigError(
+                f"{path}: {name} has {_size(picture)} pixels and {first} {_size(example)}; "
+                "choose one size for all with --size"
+            )
+    labels = np.repeat(np.arange(len(by_class)), [len(files) for files in by_class])
+    return Labelled(np.stack([picture for _, picture in named]), labels)
+
+
+def _size(picture: NDArray[np.uint8]) -> str:
+    return f"{picture.shape[2]}x{picture.shape[1]}"

@@ -1,0 +1,161 @@
+import io
+import pickle
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.training.cifar10 import CLASSES
+from mqtt_mdi.training.data import Dataset
+from mqtt_mdi.training.datasets import read_dataset
+
+
+def encoded(colour: tuple[int, int, int], size: tuple[int, int] = (8, 8), kind: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", size, colour).save(stream, kind)
+    return stream.getvalue()
+
+
+RED, BLUE = (250, 0, 0), (0, 0, 250)
+FILES = {
+    "train/red/2.png": encoded(RED),
+    "train/red/1.png": encoded((200, 0, 0)),
+    "train/blue/1.png": encoded(BLUE),
+    "test/red/1.png": encoded(RED),
+    "test/blue/1.png": encoded(BLUE),
+    "test/blue/notes.txt": b"not a picture",
+}
+
+
+def in_folder(path: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / "set" / name).write_bytes(data)
+    return path / "set"
+
+
+def in_tar(path: Path, files: dict[str, bytes], kind: str = "xz") -> Path:
+    with tarfile.open(path / "set.tar", f"w:{kind}") as archive:  # type: ignore[call-overload]
+        for name, data in files.items():
+            info = tarfile.TarInfo(f"some-folder/{name}")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path / "set.tar"
+
+
+def in_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path / "set.zip", "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path / "set.zip"
+
+
+@pytest.mark.parametrize("store", [in_folder, in_tar, in_zip])
+def test_pictures_by_class(store: Callable[[Path, dict[str, bytes]], Path], tmp_path: Path) -> None:
+    dataset = read_dataset("pictures", store(tmp_path, FILES), None)
+    assert dataset.class_names == ("blue", "red")
+    assert dataset.train.labels.tolist() == [0, 1, 1]
+    assert dataset.train.pictures[:, :, 0, 0].tolist() == [[0, 0, 250], [200, 0, 0], [250, 0, 0]]
+    assert dataset.test.pictures.shape == (2, 3, 8, 8)
+
+
+def test_pictures_of_several_sizes_are_scaled_when_asked(tmp_path: Path) -> None:
+    files = FILES | {"train/red/3.jpg": encoded(RED, (40, 20), "JPEG")}
+    path = in_folder(tmp_path, files)
+    with pytest.raises(ConfigError, match=r"red/3\.jpg has 40x20 pixels and .*blue/1\.png 8x8.*--size"):
+        read_dataset("pictures", path, None)
+    dataset = read_dataset("pictures", path, 12)
+    assert dataset.train.pictures.shape == (4, 3, 12, 12)
+    assert dataset.train.pictures[3, 0].min() > 240
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train/red/9.png": b"\x89PNG nothing"}, r"red/9\.png cannot be decoded"),
+        ({"red/9.png": encoded(RED)}, r"red/9\.png lies outside train/ and test/"),
+        ({"train/green/1.png": encoded(RED)}, r"no pictures in test/green"),
+    ],
+)
+def test_pictures_that_do_not_fit(change: dict[str, bytes], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_dataset("pictures", in_folder(tmp_path, FILES | change), None)
+
+
+@pytest.mark.parametrize("kind", ["xz", "gz", "bz2"])
+def test_a_truncated_archive(kind: str, tmp_path: Path) -> None:
+    path = in_tar(tmp_path, FILES, kind)
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(ConfigError, match=r"cannot read .*set\.tar.*fetched again"):
+        read_dataset("pictures", path, None)
+
+
+def test_no_archive_at_all(tmp_path: Path) -> None:
+    (tmp_path / "set.tar").write_bytes(b"hello")
+    with pytest.raises(ConfigError, match="expected a folder, a tar or a zip file"):
+        read_dataset("pictures", tmp_path / "set.tar", None)
+
+
+def test_a_missing_path_and_a_wrong_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no .*nowhere: pass --data with the official archive"):
+        read_dataset("cifar10", tmp_path / "nowhere", None)
+    with pytest.raises(ConfigError, match="--data is missing"):
+        read_dataset("cifar10", None, None)
+    with pytest.raises(ConfigError, match=r"no data set 'mnist'; known: cifar10"):
+        read_dataset("mnist", tmp_path, None)
+
+
+ROWS = np.random.default_rng(1).integers(0, 256, (3, 3072), np.uint8)
+LABELS = [3, 0, 9]
+NAMES = (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch")
+
+
+def binary(labels: list[int]) -> bytes:
+    return np.hstack([np.array(labels, np.uint8)[:, None], ROWS]).tobytes()
+
+
+def pickled(labels: list[int]) -> bytes:
+    return pickle.dumps({b"data": ROWS, b"labels": labels, b"batch_label": b"batch"}, protocol=2)
+
+
+BINARY = {f"{name}.bin": binary(LABELS) for name in NAMES} | {"batches.meta.txt": b"airplane"}
+PICKLED = {name: pickled(LABELS) for name in NAMES} | {"batches.meta": b"\x80\x02}q\x01."}
+
+
+@pytest.mark.parametrize("files", [BINARY, PICKLED], ids=["binary", "python"])
+@pytest.mark.parametrize("store", [in_folder, in_tar])
+def test_the_official_archives(
+    store: Callable[[Path, dict[str, bytes]], Path], files: dict[str, bytes], tmp_path: Path
+) -> None:
+    dataset: Dataset = read_dataset("cifar10", store(tmp_path, files), None)
+    assert dataset.class_names == CLASSES
+    assert dataset.train.labels.tolist() == LABELS * 5
+    np.testing.assert_array_equal(dataset.test.pictures, ROWS.reshape(3, 3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (BINARY | {"data_batch_2.bin": binary(LABELS)[:-1]}, r"data_batch_2\.bin has 9218 bytes"),
+        (BINARY | {"data_batch_2.bin": binary([0, 10, 1])}, "has label 10, outside the 10 classes"),
+        (PICKLED | {"test_batch": pickled(LABELS)[:-40]}, "test_batch is no batch of CIFAR-10"),
+        (PICKLED | {"test_batch": pickled([0, 1])}, "has 3 pictures and 2 labels"),
+        (PICKLED | {"test_batch": pickle.dumps(print, 2)}, r"it names __builtin__\.print"),
+        ({"data_batch_1.bin": binary(LABELS)}, "lacks data_batch_2"),
+    ],
+)
+def test_official_archives_that_are_damaged(files: dict[str, bytes], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_dataset("cifar10", in_tar(tmp_path, files, "gz"), None)
+
+
+def test_cifar10_by_class(tmp_path: Path) -> None:
+    files = {
+        f"{part}/{name}/1.jpg": encoded(RED, kind="JPEG") for part in ("train", "test") for name in CLASSES
+    }
+    assert read_dataset("cifar10", in_tar(tmp_path, files), None).class_names == CLASSES
