@@ -16,9 +16,10 @@ from mqtt_mdi.bundle.trace import operating_point, read_trace
 from mqtt_mdi.errors import BundleError
 
 
-def _numbers(
+def numbers(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> tuple[float, ...] | None:
+    """Read an option such as 0.9,0.9,0.9."""
     if value is None:
         return None
     try:
@@ -120,7 +121,7 @@ def print_bundle(found: dict[str, Any], console: Console) -> None:
 )
 @click.option(
     "--thresholds",
-    callback=_numbers,
+    callback=numbers,
     metavar="T1,T2,...",
     help="Replay these instead of the bundle's own, one for each exit but the last.",
 )

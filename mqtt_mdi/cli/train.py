@@ -7,9 +7,20 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mqtt_mdi.cli.inspect import describe, print_bundle
+from mqtt_mdi.cli.inspect import describe, numbers, print_bundle
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.training.datasets import DATASETS, read_dataset
+
+
+def chosen_device(name: str) -> str:
+    """The device to train on; raises ConfigError for one that this machine does not have."""
+    import torch  # noqa: PLC0415 -- devices, which share this command line, have no torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in {"cpu", "cuda"} or (name == "cuda" and not torch.cuda.is_available()):
+        raise ConfigError(f"--device {name}: torch finds no such device here; choose cpu or auto")
+    return name
 
 
 @click.command(
@@ -53,6 +64,22 @@ from mqtt_mdi.training.datasets import DATASETS, read_dataset
     "--threads", type=click.IntRange(1), default=os.cpu_count(), envvar="MDI_THREADS", help="Cores used."
 )
 @click.option(
+    "--method", default="distilled", help="How the exits learn: distilled (from the last one, too) or joint."
+)
+@click.option(
+    "--exit-weights",
+    callback=numbers,
+    help="Weight of each exit in the loss, as in 0.5,0.5,0.5,1.  [default: half for early exits]",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Start from these, a state dictionary with torchvision's names (.pth or .safetensors).",
+)
+@click.option(
+    "--device", default="auto", envvar="MDI_DEVICE", help="cpu, cuda, or the GPU if there is one (auto)."
+)
+@click.option(
     "--hold-out", type=int, default=2000, help="Training pictures kept for calibration and thresholds."
 )
 @click.option(
@@ -74,6 +101,10 @@ def train(
     shift: int,
     seed: int,
     threads: int,
+    method: str,
+    exit_weights: tuple[float, ...] | None,
+    weights: Path | None,
+    device: str,
     hold_out: int,
     max_accuracy_loss: float,
     sample: int,
@@ -127,11 +158,20 @@ def train(
             checkpoint,
             model=model,
             width=width,
-            recipe=Recipe(epochs=epochs, batch=batch, shift=shift, seed=seed),
+            recipe=Recipe(
+                epochs=epochs,
+                batch=batch,
+                shift=shift,
+                method=method,
+                exit_weights=exit_weights or (),
+                seed=seed,
+            ),
             held_out=hold_out,
             max_accuracy_loss=max_accuracy_loss,
             sample=sample,
             progress=show,
+            weights=weights,
+            device=chosen_device(device),
         )
     console.print(f"bundle written to {out}")
     print_bundle(describe(out), console)

@@ -1,12 +1,11 @@
 """Multi-exit MobileNetV2 (Sandler et al., arXiv 1801.04381), with torchvision's parameter names."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from mqtt_mdi.models.stage import GlobalPool, Stage
+from mqtt_mdi.models.stage import Backbone, ExitHead, GlobalPool, Stage
 
 
 class BlockRow(NamedTuple):
@@ -84,25 +83,7 @@ class InvertedResidual(nn.Module):
         return x + out if self.residual else out
 
 
-class ExitHead(nn.Module):
-    """An early exit: (N, C, H, W) -> logits (N, classes).
-
-    One pointwise convolution widens the features before pooling, as the network's own last
-    convolution does, so that an early exit is a small classifier and not a bare linear probe.
-    """
-
-    def __init__(self, inputs: int, hidden: int, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.features = nn.Sequential(*conv_bn(inputs, hidden, 1))
-        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, classes))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> logits (N, classes)."""
-        logits: Tensor = self.classifier(self.features(x).mean((2, 3)))
-        return logits
-
-
-class MobileNetV2(nn.Module):
+class MobileNetV2(Backbone):
     """MobileNetV2 whose `features` are cut into stages, each followed by an exit.
 
     `features` and `classifier` carry torchvision's names, so its state dictionaries load with
@@ -133,12 +114,7 @@ class MobileNetV2(nn.Module):
             ExitHead(outputs[cut], max(64, 2 * outputs[cut]), config.classes, config.dropout)
             for cut in config.cuts
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, 0.0, 0.01)
-                nn.init.zeros_(module.bias)
+        self.draw_weights()
 
     def stages(self) -> list[Stage]:
         """The stages in order, each mapping its input to (activation, logits)."""
@@ -149,22 +125,3 @@ class MobileNetV2(nn.Module):
         ]
         last = Stage(self.features[bounds[-1] :], nn.Sequential(GlobalPool(), self.classifier))
         return [*early, last]
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Logits of every exit, first to last: K tensors of shape (N, classes)."""
-        logits = []
-        for stage in self.stages():
-            x, out = stage(x)
-            logits.append(out)
-        return logits
-
-    def load_backbone(self, state: dict[str, Tensor]) -> Sequence[str]:
-        """Load `features.*` and `classifier.*` from a state dictionary with torchvision's names.
-
-        Tensors whose shape differs (another number of classes, grey pictures) are left as they
-        are and their names returned.
-        """
-        own = self.state_dict()
-        fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-        self.load_state_dict(fitting, strict=False)
-        return sorted(k for k in own if not k.startswith("exits.") and k not in fitting)

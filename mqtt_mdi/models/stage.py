@@ -1,5 +1,6 @@
 """What every model of ours is made of: stages, each with a body and an exit."""
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -34,3 +35,63 @@ class StagedModel(Protocol):
     def stages(self) -> list[Stage]:
         """The stages in order, sharing the model's parameters."""
         ...
+
+
+class ExitHead(nn.Module):
+    """An early exit: (N, C, H, W) -> logits (N, classes).
+
+    One pointwise convolution widens the features before pooling, as MobileNetV2's own last convolution
+    does, so that an early exit is a small classifier and not a bare linear probe.
+    """
+
+    def __init__(self, inputs: int, hidden: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6(inplace=True)
+        )
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> logits (N, classes)."""
+        logits: Tensor = self.classifier(self.features(x).mean((2, 3)))
+        return logits
+
+
+class Backbone(nn.Module):
+    """A network of torchvision's layout whose early exits lie in `exits`, outside its names."""
+
+    exits: nn.ModuleList
+
+    def stages(self) -> list[Stage]:
+        """The stages in order, each mapping its input to (activation, logits)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Logits of every exit, first to last: K tensors of shape (N, classes)."""
+        logits = []
+        for stage in self.stages():
+            x, out = stage(x)
+            logits.append(out)
+        return logits
+
+    def load_backbone(self, state: Mapping[str, Tensor]) -> Sequence[str]:
+        """Load a state dictionary with torchvision's names.
+
+        Tensors whose shape differs (another number of classes, another stem) are left as they are and
+        their names returned.
+        """
+        own = self.state_dict()
+        fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+        self.load_state_dict(fitting, strict=False)
+        return sorted(k for k in own if not k.startswith("exits.") and k not in fitting)
+
+    def draw_weights(self) -> None:
+        """Draw all weights anew: He et al., arXiv 1502.01852, for convolutions; small ones for the rest."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0.0, 0.01)
+                nn.init.zeros_(module.bias)

@@ -13,19 +13,21 @@ from torch.nn import functional
 
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.training.data import Labelled
-
-Loss = Callable[[list[Tensor], Tensor], Tensor]
-"""A training method: logits of every exit [(N, classes)] and labels (N,) to a scalar."""
+from mqtt_mdi.training.methods import Loss
 
 Progress = Callable[[int, int, int, float], None]
 """Called after each step with epoch, step, steps per epoch and loss."""
+
+Watch = Callable[[int, float, nn.Module], None]
+"""Called after each epoch with its number from 1, its mean loss and the averaged model."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What decides the trained weights, apart from the model and the data.
 
-    `shift` is how far pictures are moved at random, in pixels.
+    `exit_weights` are those of the exits in the loss, none for the method's own; `shift` is how far pictures
+    are moved at random, in pixels.
     """
 
     epochs: int = 20
@@ -35,6 +37,8 @@ class Recipe:
     momentum: float = 0.9
     average_decay: float = 0.998
     shift: int = 2
+    method: str = "distilled"
+    exit_weights: tuple[float, ...] = ()
     seed: int = 1
 
 
@@ -47,8 +51,8 @@ class Normalisation:
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Map (N, C, H, W) uint8 to normalised float32."""
-        mean = torch.tensor(self.mean).view(1, -1, 1, 1)
-        std = torch.tensor(self.std).view(1, -1, 1, 1)
+        mean = torch.tensor(self.mean, device=pictures.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=pictures.device).view(1, -1, 1, 1)
         return (pictures.float() / 255 - mean) / std
 
 
@@ -64,21 +68,6 @@ def normalisation(pictures: NDArray[np.uint8]) -> Normalisation:
     return Normalisation(tuple(mean), tuple(std))
 
 
-def joint_loss(logits: list[Tensor], labels: Tensor) -> Tensor:
-    """Sum of the exits' losses, and each early exit also learns from the last one.
-
-    BranchyNet (Teerapittayanon et al., arXiv 1709.01686, eq. 2) trains all exits jointly; the
-    distillation term is that of Be Your Own Teacher (Zhang et al., arXiv 1905.08094).
-    """
-    loss = functional.cross_entropy(logits[-1], labels, label_smoothing=0.05)
-    teacher = functional.softmax(logits[-1].detach() / 2, dim=1)
-    for early in logits[:-1]:
-        hard = functional.cross_entropy(early, labels, label_smoothing=0.05)
-        soft = functional.kl_div(functional.log_softmax(early / 2, dim=1), teacher, reduction="batchmean")
-        loss = loss + 0.5 * hard + soft
-    return loss
-
-
 def augment(pictures: Tensor, generator: torch.Generator, pad: int) -> Tensor:
     """Random crops after padding and random mirroring of a batch (N, C, H, W) uint8."""
     count, _, height, width = pictures.shape
@@ -89,7 +78,9 @@ def augment(pictures: Tensor, generator: torch.Generator, pad: int) -> Tensor:
     mirrored = torch.rand((count, 1, 1), generator=generator) < 0.5  # noqa: PLR2004 -- half of them
     columns = torch.where(mirrored, width - 1 - columns, columns) + left
     lines = torch.arange(height).view(1, height, 1) + top
-    index = torch.arange(count).view(count, 1, 1)
+    # Drawn on the CPU, so that a run with a GPU sees the same pictures.
+    columns, lines = columns.to(pictures.device), lines.to(pictures.device)
+    index = torch.arange(count, device=pictures.device).view(count, 1, 1)
     return padded.permute(0, 2, 3, 1)[index, lines, columns].permute(0, 3, 1, 2)
 
 
@@ -112,7 +103,7 @@ def _resume(path: Path, recipe: Recipe, described: str) -> dict[str, object] | N
     if not path.exists():
         return None
     try:
-        state: dict[str, object] = torch.load(path, weights_only=True)
+        state: dict[str, object] = torch.load(path, weights_only=True, map_location="cpu")
         kept = (state["recipe"], state["model_description"])
     except Exception as error:
         raise ConfigError(f"cannot resume from {path}: {error}; delete it to start afresh") from error
@@ -132,22 +123,45 @@ def fit(  # noqa: PLR0913 -- each is an independent choice of the caller
     loss: Loss,
     checkpoint: Path,
     progress: Progress,
+    watch: Watch | None = None,
+    device: str = "cpu",
 ) -> nn.Module:
     """Train `model`; return its weight average.
 
     After each epoch everything needed to go on is in `checkpoint`; a run that was cut short and
     resumed ends with the same weights as one that was not. The returned model is the exponential
-    moving average of the weights (Polyak averaging), in evaluation mode. Raises ConfigError when
-    there are too few samples for one batch, or the checkpoint is of another run.
+    moving average of the weights (Polyak averaging), in evaluation mode. On a GPU it computes in mixed
+    precision (bfloat16). Raises ConfigError when there are too few samples for one batch, the checkpoint
+    is of another run, or memory runs out.
     """
+    try:
+        return _fit(model, samples, normalise, recipe, loss, checkpoint, progress, watch, device)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ConfigError(
+            f"out of memory on {device} with batches of {recipe.batch}: choose a smaller --batch or --width"
+        ) from error
+
+
+def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
+    model: nn.Module,
+    samples: Labelled,
+    normalise: Normalisation,
+    recipe: Recipe,
+    loss: Loss,
+    checkpoint: Path,
+    progress: Progress,
+    watch: Watch | None,
+    device: str,
+) -> nn.Module:
     if len(samples.labels) < recipe.batch:
         raise ConfigError(
             f"{len(samples.labels)} samples do not fill a batch of {recipe.batch}; choose a smaller --batch"
         )
-    pictures, labels = torch.from_numpy(samples.pictures), torch.from_numpy(samples.labels)
+    pictures = torch.from_numpy(samples.pictures).to(device)
+    labels = torch.from_numpy(samples.labels).to(device)
     torch.manual_seed(recipe.seed)
     described = repr(getattr(model, "config", type(model).__name__))
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = torch.optim.swa_utils.AveragedModel(
         model,
         multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
@@ -174,18 +188,24 @@ def fit(  # noqa: PLR0913 -- each is an independent choice of the caller
         generator = torch.Generator().manual_seed(recipe.seed * 10_000 + epoch)
         order = torch.randperm(len(labels), generator=generator)
         model.train()
+        total = torch.zeros((), device=device)
         for step in range(steps):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
             batch = normalise(augment(pictures[chosen], generator, recipe.shift))
             rate = learning_rate(recipe, epoch * steps + step, recipe.epochs * steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            value = loss(model(batch.contiguous(memory_format=torch.channels_last)), labels[chosen])
+            with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+                logits = model(batch.contiguous(memory_format=torch.channels_last))
+            value = loss([said.float() for said in logits], labels[chosen])
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             average.update_parameters(model)
-            progress(epoch, step, steps, float(value.detach()))
+            total += value.detach()
+            # Reading a value waits for the GPU, so not at each step.
+            if device == "cpu" or step % 20 == 0 or step == steps - 1:
+                progress(epoch, step, steps, float(value.detach()))
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         partial = checkpoint.with_suffix(".partial")
         torch.save(
@@ -200,12 +220,15 @@ def fit(  # noqa: PLR0913 -- each is an independent choice of the caller
             partial,
         )
         partial.replace(checkpoint)
-    return average.module.eval()
+        if watch is not None:
+            watch(epoch + 1, float(total) / steps, average.module)
+    return average.module.cpu().eval()
 
 
 @torch.no_grad()
 def logits_of(model: nn.Module, pictures: Tensor, normalise: Normalisation, batch: int = 500) -> Tensor:
-    """Logits of every exit for pictures (N, C, H, W) uint8: (K, N, classes)."""
+    """Logits of every exit for pictures (N, C, H, W) uint8: (K, N, classes), on the CPU."""
     model.eval()
-    parts = [torch.stack(model(normalise(part))) for part in torch.split(pictures, batch)]
+    device = next(model.parameters()).device
+    parts = [torch.stack(model(normalise(part.to(device)))).cpu() for part in torch.split(pictures, batch)]
     return torch.cat(parts, dim=1)

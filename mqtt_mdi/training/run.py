@@ -4,16 +4,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import Manifest, Training
 from mqtt_mdi.bundle.sample import draw_sample, write_sample
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.registry import build
+from mqtt_mdi.models.stage import Backbone
 from mqtt_mdi.training.assemble import Evaluation
+from mqtt_mdi.training.curves import watch_into
 from mqtt_mdi.training.data import Dataset, hold_out
 from mqtt_mdi.training.export import export_bundle
-from mqtt_mdi.training.loop import Progress, Recipe, fit, joint_loss, normalisation
+from mqtt_mdi.training.loop import Progress, Recipe, fit, normalisation
+from mqtt_mdi.training.methods import loss_of
 
 
 def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the caller
@@ -29,11 +33,14 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
     max_accuracy_loss: float,
     sample: int,
     progress: Progress,
+    weights: Path | None = None,
+    device: str = "cpu",
 ) -> Manifest:
     """Train a registered model jointly at all exits and export it to the folder `out`.
 
     `held_out` training pictures are kept from fitting for calibration and thresholds; `sample` test
-    pictures go into the bundle, 0 for none. Raises ConfigError for choices that do not fit the data.
+    pictures go into the bundle, 0 for none. `weights` are a backbone's to start from, with torchvision's
+    names. Raises ConfigError for choices that do not fit the data.
     """
     train, test = dataset.train, dataset.test
     if not 0 < held_out < len(train.labels):
@@ -44,17 +51,31 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
     mask = hold_out(train.labels, held_out, recipe.seed)
     normalise = normalisation(train.pictures)
     torch.manual_seed(recipe.seed)
-    network = build(model, len(dataset.class_names), train.pictures.shape[1], width)
+    pixels = min(train.pictures.shape[2:])
+    network = build(model, len(dataset.class_names), train.pictures.shape[1], width, pixels=pixels)
+    if weights is not None:
+        start_from(network, weights)
+    loss = loss_of(recipe.method, recipe.exit_weights, len(network.stages()))
+    out.mkdir(parents=True, exist_ok=True)
     fitted = fit(
-        network, train[~mask], normalise, recipe, loss=joint_loss, checkpoint=checkpoint, progress=progress
+        network,
+        train[~mask],
+        normalise,
+        recipe,
+        loss=loss,
+        checkpoint=checkpoint,
+        progress=progress,
+        watch=watch_into(out, train[mask], normalise),
+        device=device,
     )
+    settings = asdict(recipe) | {"exit_weights": ",".join(map(str, recipe.exit_weights))}
     manifest = export_bundle(
         fitted,
         out,
         name,
         Evaluation(dataset.class_names, normalise, train[mask], test, max_accuracy_loss),
         Training(
-            recipe={"model": model, "width": width, "loss": "joint", "held_out": held_out, **asdict(recipe)},
+            recipe={"model": model, "width": width, "held_out": held_out, **settings},
             dataset=name,
             samples=len(train.labels),
             seed=recipe.seed,
@@ -64,3 +85,21 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
     if drawn:
         write_sample(drawn, out)
     return manifest
+
+
+def start_from(network: Backbone, path: Path) -> None:
+    """Load a backbone's weights from a state dictionary (.safetensors or .pth) with torchvision's names.
+
+    Raises ConfigError when the file cannot be read or nothing in it fits.
+    """
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        missing = network.load_backbone(state)
+    except Exception as error:  # each reader raises errors of its own
+        raise ConfigError(f"cannot read the weights in {path}: {str(error)[:200]}") from error
+    known = [name for name in network.state_dict() if not name.startswith("exits.")]
+    if len(missing) > len(known) // 2:
+        raise ConfigError(
+            f"{path} fits {len(known) - len(missing)} of {len(known)} tensors, not {missing[0]} for example; "
+            "expected the state dictionary of this model and width under torchvision's names"
+        )

@@ -1,10 +1,6 @@
-import pytest
 import torch
 
-from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.mobilenetv2 import MobileNetV2, MobileNetV2Config
-from mqtt_mdi.models.registry import MODELS, build
-from mqtt_mdi.models.stage import StagedModel
 
 IMAGENET = MobileNetV2Config(classes=1000, channels=3, width=1.0, small_input=False, last_channels=1280)
 
@@ -51,25 +47,3 @@ def test_imagenet_pictures_shrink_thirty_two_times() -> None:
     body = MobileNetV2(IMAGENET).eval().features
     with torch.no_grad():
         assert body(torch.zeros(1, 3, 64, 64)).shape == (1, 1280, 2, 2)
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_every_model_by_name_is_the_chain_of_its_stages(name: str, channels: int) -> None:
-    torch.manual_seed(3)
-    model = build(name, 5, channels, 0.25).eval()
-    assert isinstance(model, StagedModel)
-    x = torch.randn(2, channels, 28, 28)
-    with torch.no_grad():
-        expected = model(x)
-        for stage, logits in zip(model.stages(), expected, strict=True):
-            x, found = stage(x)
-            assert torch.equal(found, logits)
-            assert found.shape == (2, 5)
-    shared = {id(p) for stage in model.stages() for p in stage.parameters()}
-    assert shared == {id(p) for p in model.parameters()}
-
-
-def test_an_unknown_name() -> None:
-    with pytest.raises(ConfigError, match=r"no model 'resnet9000'; known: .*mobilenetv2"):
-        build("resnet9000", 10, 1, 1.0)

@@ -14,10 +14,10 @@ from mqtt_mdi.training.loop import (
     Recipe,
     augment,
     fit,
-    joint_loss,
     learning_rate,
     normalisation,
 )
+from mqtt_mdi.training.methods import loss_of
 
 RECIPE = Recipe(epochs=3, batch=16, seed=4)
 
@@ -52,7 +52,7 @@ def run(checkpoint: Path, progress: Progress = silent, recipe: Recipe = RECIPE) 
         striped(),
         Normalisation((0.3,), (0.3,)),
         recipe,
-        loss=joint_loss,
+        loss=loss_of(recipe.method, (), 4),
         checkpoint=checkpoint,
         progress=progress,
     )

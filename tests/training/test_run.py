@@ -1,0 +1,83 @@
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mqtt_mdi.bundle.manifest import read_manifest
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.models.registry import build
+from mqtt_mdi.training.curves import CURVES_FILE, CURVES_PICTURE
+from mqtt_mdi.training.data import Dataset, Labelled
+from mqtt_mdi.training.loop import Recipe
+from mqtt_mdi.training.run import start_from, train_bundle
+
+RECIPE = Recipe(epochs=2, batch=16, exit_weights=(0.2, 0.3, 0.4, 1), method="joint")
+
+
+def samples(count: int, seed: int) -> Labelled:
+    labels = np.arange(count) % 2
+    pictures = np.random.default_rng(seed).integers(0, 90, (count, 3, 32, 32), np.uint8)
+    pictures[labels == 1, :, ::4] += 150
+    return Labelled(pictures, labels.astype(np.int64))
+
+
+def train(out: Path, recipe: Recipe) -> None:
+    train_bundle(
+        Dataset(samples(60, 1), samples(20, 2), ("plain", "striped")),
+        "stripes",
+        out,
+        out / "checkpoint.pt",
+        model="resnet18",
+        width=0.125,
+        recipe=recipe,
+        held_out=10,
+        max_accuracy_loss=0.1,
+        sample=0,
+        progress=lambda *_: None,
+    )
+
+
+def test_a_run_leaves_a_bundle_its_recipe_and_its_curves(tmp_path: Path) -> None:
+    train(tmp_path, RECIPE)
+    manifest = read_manifest(tmp_path)
+    assert manifest.stage_count == 4
+    assert manifest.trained.recipe["method"] == "joint"
+    assert manifest.trained.recipe["exit_weights"] == "0.2,0.3,0.4,1"
+    with (tmp_path / CURVES_FILE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(0 <= float(row["exit 4"]) <= 1 and float(row["loss"]) > 0 for row in rows)
+    assert "accuracy on samples held out" in (tmp_path / CURVES_PICTURE).read_text()
+
+
+def test_another_recipe_does_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    train(tmp_path, replace(RECIPE, epochs=1))
+    with pytest.raises(ConfigError, match="belongs to another run"):
+        train(tmp_path, replace(RECIPE, epochs=1, method="distilled"))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_starting_from_a_backbone(suffix: str, tmp_path: Path) -> None:
+    there, here = build("resnet18", 9, 3, 0.125), build("resnet18", 2, 3, 0.125)
+    state = {name: value for name, value in there.state_dict().items() if "exits" not in name}
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save(state, path)
+    else:
+        save_file(state, path)
+    start_from(here, path)
+    assert torch.equal(here.state_dict()["layer3.1.conv1.weight"], state["layer3.1.conv1.weight"])
+
+
+def test_weights_of_another_model(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(build("vgg16", 2, 3, 0.125).state_dict(), path)
+    with pytest.raises(ConfigError, match=r"weights\.pth fits 0 of 122 tensors"):
+        start_from(build("resnet18", 2, 3, 0.125), path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="cannot read the weights in"):
+        start_from(build("resnet18", 2, 3, 0.125), path)
