@@ -1,4 +1,4 @@
-"""`mqtt-mdi certs`: certificates for a broker with TLS."""
+"""`mqtt-mdi certs`: certificates for a broker with TLS, and the key to sign models with."""
 
 import platform
 from pathlib import Path
@@ -6,13 +6,14 @@ from pathlib import Path
 import click
 
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.runtime.private import write_private
 from mqtt_mdi.wire.topics import identifier
 
 ALWAYS = ("localhost", "127.0.0.1", "::1")
-TAKEN = {"ca", "server"}
+TAKEN = {"ca", "server", "model"}
 
 
-@click.command(short_help="Make certificates for TLS.")
+@click.command(short_help="Make certificates for TLS, and a key to sign models.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -34,10 +35,11 @@ TAKEN = {"ca", "server"}
     "--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="How long they are valid."
 )
 def certs(out: Path, hosts: tuple[str, ...], clients: tuple[str, ...], days: int) -> None:
-    """Make an authority, a certificate for the broker, and certificates for clients.
+    """Make an authority, a certificate for the broker, certificates for clients, and a key for models.
 
-    Keep ca.key where neither broker nor clients can read it: who has it can pass for any of them. Run it
-    again, with the same --host or --client, before a certificate ends.
+    Keep ca.key where neither broker nor clients can read it: who has it can pass for any of them. Who has
+    model.key says what devices run that are given model.pub; it has no end. Run it again, with the same
+    --host or --client, before a certificate ends; authority and model key are kept.
 
     \b
     Example:
@@ -57,6 +59,7 @@ def certs(out: Path, hosts: tuple[str, ...], clients: tuple[str, ...], days: int
             raise ConfigError(f"--client {name}: {name}.crt is the name of another file; choose another user")
     authority, new = open_authority(out)
     click.echo(f"{out}/ca.crt, ca.key: {'new authority' if new else 'kept'}")
+    click.echo(f"{out}/model.pub, model.key: {'new key to sign models with' if _model_key(out) else 'kept'}")
     if hosts or not (out / "server.crt").exists():
         names = tuple(dict.fromkeys((hosts or (platform.node(),)) + ALWAYS))
         issue(authority, "server", names[0], names, days).write(out, "server")
@@ -66,7 +69,30 @@ def certs(out: Path, hosts: tuple[str, ...], clients: tuple[str, ...], days: int
         click.echo(f"{out}/{name}.crt, {name}.key: for the client {name}; {days} days")
     click.echo(
         f"\nmosquitto.conf:  certfile {out}/server.crt\n                 keyfile {out}/server.key\n"
-        f"clients:         --ca {out}/ca.crt, or MDI_CA={out}/ca.crt"
+        f"clients:         --ca {out}/ca.crt, or MDI_CA={out}/ca.crt\n"
+        f"coordinator:     --sign-with {out}/model.key, or MDI_SIGN_WITH={out}/model.key\n"
+        f"device, source:  --model-key {out}/model.pub, or MDI_MODEL_KEY={out}/model.pub"
     )
     for name in clients:
         click.echo(f"as {name}:  --cert {out}/{name}.crt --key {out}/{name}.key")
+
+
+def _model_key(out: Path) -> bool:
+    """Have a key to sign models with in `out`; whether it is new. Its private half may be elsewhere."""
+    from mqtt_mdi.bundle.signature import (  # noqa: PLC0415 -- an extra
+        new_key,
+        private_pem,
+        public_pem,
+        read_private_key,
+    )
+
+    private, public = out / "model.key", out / "model.pub"
+    new = not private.exists() and not public.exists()
+    if new:
+        write_private(private, private_pem(new_key()))
+    if private.exists():
+        pem = public_pem(read_private_key(private))
+        if public.exists() and public.read_bytes() != pem:
+            raise ConfigError(f"{private} is not the key of {public}; bring the right one back")
+        public.write_bytes(pem)
+    return new

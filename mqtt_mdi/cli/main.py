@@ -23,9 +23,14 @@ COMMANDS = {
     "policy": "mqtt_mdi.cli.policy:policy",
     "certs": "mqtt_mdi.cli.certs:certs",
     "users": "mqtt_mdi.cli.users:users",
+    "sign": "mqtt_mdi.cli.sign:sign",
     "simulate": "mqtt_mdi.cli.simulate:simulate",
     "experiment": "mqtt_mdi.cli.experiment:experiment",
     "train": "mqtt_mdi.cli.train:train",
+    "split": "mqtt_mdi.cli.split:split",
+    "bottleneck": "mqtt_mdi.cli.bottleneck:bottleneck",
+    "convert": "mqtt_mdi.cli.convert:convert",
+    "compare": "mqtt_mdi.cli.compare:compare",
     "inspect": "mqtt_mdi.cli.inspect:inspect",
 }
 

@@ -40,7 +40,16 @@ def default_id(role: str) -> str:
     envvar="MDI_POLICY",
     help="JSON merge patch on the first policy; a database or broker that has one goes before it.",
 )
-def coordinator(broker: BrokerURL, pipeline: str, bundle: Path, database: Path, patch: str) -> None:
+@click.option(
+    "--sign-with",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="MDI_SIGN_WITH",
+    help="Private key, as `mqtt-mdi certs` makes it, to sign the model with.  [default: as the bundle is "
+    "signed, if it is]",
+)
+def coordinator(
+    broker: BrokerURL, pipeline: str, bundle: Path, database: Path, patch: str, sign_with: Path | None
+) -> None:
     """Publish the model and the policy, store results, answer changes of policy.
 
     Frames do not pass through the coordinator: sources and devices go on while it is down, and the
@@ -54,7 +63,7 @@ def coordinator(broker: BrokerURL, pipeline: str, bundle: Path, database: Path, 
     """  # noqa: D301 -- click's mark for lines to keep
     from mqtt_mdi.runtime.coordinator import CoordinatorSettings, CoordinatorShell  # noqa: PLC0415 -- SQLAlchemy
 
-    settings = CoordinatorSettings(broker, pipeline, bundle, database, patch)
+    settings = CoordinatorSettings(broker, pipeline, bundle, database, patch, sign_with)
     shell = CoordinatorShell(settings, solver(bundle))
     stop_on_signals(shell.stop)
     shell.serve()
@@ -90,6 +99,13 @@ def _device_options(default_stages: str) -> list[click.Option]:
             envvar="MDI_MEMORY",
             help="What a planner may fill with stages, like 800kB; 0 for none.  [default: without limit]",
         ),
+        click.Option(
+            ["--model-key"],
+            type=click.Path(dir_okay=False, path_type=Path),
+            envvar="MDI_MODEL_KEY",
+            help="Public key; run no model but those signed with its private key.  [default: any, with a "
+            "warning]",
+        ),
     ]
 
 
@@ -102,6 +118,7 @@ def device(
     threads: int,
     emulate: float | None,
     memory: int | None,
+    model_key: Path | None,
     broker: BrokerURL,
     pipeline: str,
     name: str | None,
@@ -116,7 +133,9 @@ def device(
     from mqtt_mdi.engine.onnx import OnnxStage  # noqa: PLC0415 -- slow to import
     from mqtt_mdi.runtime.device import Device, DeviceSettings  # noqa: PLC0415 -- slow to import
 
-    settings = DeviceSettings(broker, pipeline, name or default_id("device"), stages, bundle, emulate, memory)
+    settings = DeviceSettings(
+        broker, pipeline, name or default_id("device"), stages, bundle, emulate, memory, model_key
+    )
     shell = Device(settings, lambda graph, spec: OnnxStage(graph, spec, threads))
     stop_on_signals(shell.stop)
     shell.serve()
@@ -143,6 +162,7 @@ def source(
     threads: int,
     emulate: float | None,
     memory: int | None,
+    model_key: Path | None,
     broker: BrokerURL,
     pipeline: str,
     name: str | None,
@@ -169,7 +189,9 @@ def source(
     def load(graph: bytes, spec: StageSpec) -> OnnxStage:
         return OnnxStage(graph, spec, threads)
 
-    settings = DeviceSettings(broker, pipeline, name or default_id("source"), stages, bundle, emulate, memory)
+    settings = DeviceSettings(
+        broker, pipeline, name or default_id("source"), stages, bundle, emulate, memory, model_key
+    )
     wanted = tuple(part.strip() for part in sensors.split(",") if part.strip())
     if spool is None:
         shell = SourceDevice(settings, load, wanted)

@@ -3,12 +3,11 @@
 import os
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mqtt_mdi.bundle.manifest import StageSpec
-from mqtt_mdi.engine.base import StageOutput
-from mqtt_mdi.errors import BundleError, ProtocolError
+from mqtt_mdi.engine.base import StageOutput, check_inputs, check_scores
+from mqtt_mdi.errors import BundleError
 
 # Its Linux wheels report usage to their maker unless told not to before the import; a factory's
 # gateway reports to nobody.
@@ -56,26 +55,8 @@ class OnnxStage:
             )
 
     def run(self, inputs: NDArray[Any]) -> StageOutput:
-        """Run the stage on inputs (N, ...) of the type and shape in the manifest.
-
-        Raises ProtocolError for another shape or type, for values that are not finite, and for values
-        so large that the exit's score is not.
-        """
-        where = f"input of stage {self.spec.index}"
-        if (
-            inputs.dtype.name != self.spec.input_type
-            or inputs.shape[1:] != self.spec.input_shape
-            or not len(inputs)
-        ):
-            raise ProtocolError(
-                f"{where}: got {inputs.dtype} of shape {inputs.shape}, expected {self.spec.input_type} of "
-                f"shape (samples, {', '.join(map(str, self.spec.input_shape))})"
-            )
-        if not np.isfinite(inputs).all():
-            raise ProtocolError(f"{where}: got NaN or infinite values, expected finite ones")
+        """Run the stage; see Engine.run."""
+        check_inputs(inputs, self.spec)
         *activation, scores, labels = self._session.run(self._outputs, {"input": inputs})
-        if not np.isfinite(scores).all():
-            raise ProtocolError(
-                f"{where}: got values up to {np.abs(inputs).max():g}, expected ones that give a finite score"
-            )
+        check_scores(scores, inputs, self.spec)
         return StageOutput(activation[0] if activation else None, scores, labels)

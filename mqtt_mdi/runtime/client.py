@@ -111,6 +111,7 @@ class Message:
     content_type: str | None = None
     response_topic: str | None = None
     correlation: bytes | None = None
+    user_properties: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +212,11 @@ class Connection:
         content_type: str | None = None,
         response_topic: str | None = None,
         correlation: bytes | None = None,
+        user_properties: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """Publish. Quality 1 is kept and sent again after a reconnection, 0 is lost without one."""
         properties = None
-        if content_type or response_topic or correlation is not None:
+        if content_type or response_topic or correlation is not None or user_properties:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             if content_type:
                 properties.ContentType = content_type
@@ -222,6 +224,8 @@ class Connection:
                 properties.ResponseTopic = response_topic
             if correlation is not None:
                 properties.CorrelationData = correlation
+            if user_properties:
+                properties.UserProperty = list(user_properties)
         self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
 
     def acknowledge(self, message: Message) -> None:
@@ -432,6 +436,7 @@ class Connection:
                 getattr(properties, "ContentType", None),
                 getattr(properties, "ResponseTopic", None),
                 getattr(properties, "CorrelationData", None),
+                tuple(getattr(properties, "UserProperty", ())),
             )
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from mqtt_mdi.bundle.manifest import Manifest, read_manifest
+from mqtt_mdi.bundle.manifest import Manifest
 from mqtt_mdi.bundle.stages import read_stage
 from mqtt_mdi.core import effects, events
 from mqtt_mdi.core.coordinator import Coordinator
@@ -20,6 +20,7 @@ from mqtt_mdi.runtime.acknowledger import Acknowledger
 from mqtt_mdi.runtime.client import BrokerURL, Connection, Message, Will
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.runtime.solver import Solve, Solver, no_planner
+from mqtt_mdi.runtime.trust import properties_of, sealed_to_publish
 from mqtt_mdi.runtime.writer import Writer
 from mqtt_mdi.storage.store import Batch, Store, Written
 from mqtt_mdi.wire.messages import (
@@ -52,13 +53,18 @@ LATE = 3
 
 @dataclass(frozen=True)
 class CoordinatorSettings:
-    """How a coordinator is started; `patch` is a JSON merge patch on the first policy."""
+    """How a coordinator is started; `patch` is a JSON merge patch on the first policy.
+
+    `sign_with` is the PEM file of the key to sign the manifest with; without it the signature in the bundle
+    folder, if any, is published.
+    """
 
     broker: BrokerURL
     pipeline: str
     bundle: Path
     database: Path
     patch: str = "{}"
+    sign_with: Path | None = None
 
 
 @dataclass
@@ -91,7 +97,8 @@ class CoordinatorShell(Shell):
     def __init__(self, settings: CoordinatorSettings, solve: Solve = no_planner) -> None:
         topics = Topics(settings.pipeline)
         self.settings = settings
-        self.manifest = read_manifest(settings.bundle)
+        self.sealed = sealed_to_publish(settings.bundle, settings.sign_with)
+        self.manifest = self.sealed.open()
         self.graphs = {stage.index: read_stage(settings.bundle, stage) for stage in self.manifest.stages}
         self.store = Store(settings.database, settings.pipeline)
         totals = self.store.totals()
@@ -266,8 +273,10 @@ class CoordinatorShell(Shell):
         for stage, graph in self.graphs.items():
             self.connection.publish(self.topics.model_stage(stage), graph, qos=1, retain=True)
         # Last, so that who hears it finds the graphs it names.
-        manifest = self.manifest.model_dump_json().encode()
-        self.connection.publish(self.topics.manifest, manifest, qos=1, retain=True)
+        manifest, properties = self.sealed.manifest, properties_of(self.sealed)
+        self.connection.publish(
+            self.topics.manifest, manifest, qos=1, retain=True, user_properties=properties
+        )
         self.tell(events.Started())
 
     def _answer(self, request: Message, reply: PolicyReply) -> None:

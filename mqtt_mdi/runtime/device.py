@@ -8,7 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from mqtt_mdi.bundle.manifest import Manifest, StageSpec, parse_manifest, read_manifest
+from mqtt_mdi.bundle.manifest import Manifest, StageSpec
+from mqtt_mdi.bundle.sealed import read_sealed
 from mqtt_mdi.bundle.stages import read_stage, verify_stage
 from mqtt_mdi.core import effects, events
 from mqtt_mdi.core.policy import Policy
@@ -19,6 +20,7 @@ from mqtt_mdi.errors import BundleError, ConfigError, ProtocolError
 from mqtt_mdi.runtime.client import BrokerURL, Connection, Message, Will
 from mqtt_mdi.runtime.runner import Runner
 from mqtt_mdi.runtime.shell import Shell, new_boot
+from mqtt_mdi.runtime.trust import Trust, sealed_in
 from mqtt_mdi.wire.messages import DEVICE_STATE, OUTCOMES, POLICY
 from mqtt_mdi.wire.tasks import MAX_BATCH, TaskInput, decode_tasks, encode_tasks
 from mqtt_mdi.wire.topics import Topic, Topics, identifier
@@ -41,7 +43,8 @@ class DeviceSettings:
     """How a device is started. Without a bundle folder its stages come over MQTT.
 
     `emulate` is the speed of a slower device to pass for, in multiply-adds a second; `memory` the bytes
-    that a planner may fill with stages.
+    that a planner may fill with stages; `model_key` the PEM file of the public key that a manifest must be
+    signed with, None to run any model.
     """
 
     broker: BrokerURL
@@ -51,6 +54,7 @@ class DeviceSettings:
     bundle: Path | None = None
     emulate: float | None = None
     memory: int | None = None
+    model_key: Path | None = None
 
 
 class Device(Shell):
@@ -64,6 +68,7 @@ class Device(Shell):
         if name == "any":
             raise ConfigError("--id any: the topic of that name belongs to all devices; choose another")
         self.settings = settings
+        self.trust = Trust(name, settings.model_key)
         self.identity = DeviceState(name, new_boot(), role=self.role, memory=settings.memory)
         gone = DEVICE_STATE.encode(replace(self.identity, online=False))
         connection = Connection(
@@ -89,7 +94,7 @@ class Device(Shell):
         """Run until stopped; then hand back what is queued here and say goodbye."""
         self.runner.start()
         if self.settings.bundle is not None:
-            self._use(read_manifest(self.settings.bundle))
+            self._use(self.trust.open(read_sealed(self.settings.bundle)))
         try:
             self.run()
             self.drain()
@@ -119,7 +124,7 @@ class Device(Shell):
             case "policy":
                 self._obey(POLICY.decode(message.payload))
             case "model/manifest":
-                self._hear_manifest(message.payload)
+                self._hear_manifest(message)
             case "model/stage":
                 self._hear_graph(topic.stage, message.payload)
             case "stage":
@@ -165,7 +170,7 @@ class Device(Shell):
 
     def extra_counters(self) -> dict[str, int]:
         """What this process counts beside its worker."""
-        return {"bad_messages": self.bad_messages}
+        return {"bad_messages": self.bad_messages, "unverified_models": self.trust.unverified}
 
     def end_turn(self) -> None:
         """Send tasks and outcomes, many to a message: the largest single saving there is.
@@ -212,9 +217,9 @@ class Device(Shell):
         self.tell(events.PolicyChanged(policy))
         self._place()
 
-    def _hear_manifest(self, payload: bytes) -> None:
+    def _hear_manifest(self, message: Message) -> None:
         try:
-            manifest = parse_manifest(payload, "the manifest received")
+            manifest = self.trust.open(sealed_in(message))
         except BundleError as error:
             raise ProtocolError(str(error)) from error
         if manifest != self.manifest:

@@ -127,7 +127,7 @@ CHANNELS = {
     ),
     "modelManifest": Channel(
         "model/manifest",
-        "What the model is made of: manifest.json of its bundle.",
+        "What the model is made of: manifest.json of its bundle, byte for byte, with its signature.",
         ("manifest",),
         _COORDINATOR,
         (*_DEVICES, "sensor"),
@@ -272,7 +272,16 @@ def _messages() -> dict[str, Any]:
         }
         for name, about in JSON_MESSAGES.items()
     }
-    found["manifest"] = {"summary": "The manifest of the bundle.", "contentType": "application/json"}
+    signature = {
+        "type": "string",
+        "pattern": "^[A-Za-z0-9+/]{86}==$",
+        "description": "A user property: the Ed25519 signature of the payload, in base64; it is optional.",
+    }
+    found["manifest"] = {
+        "summary": "The manifest of the bundle.",
+        "contentType": "application/json",
+        "headers": {"type": "object", "properties": {"signature": signature}},
+    }
     for name, (kind, about) in BINARY_MESSAGES.items():
         found[name] = {"summary": about, "contentType": kind}
     asked = {"type": "string", "description": "Where the result shall be sent, too."}

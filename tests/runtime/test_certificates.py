@@ -1,5 +1,6 @@
 """Certificates as `mqtt-mdi certs` makes them, held against OpenSSL and a real handshake."""
 
+import shutil
 import ssl
 import stat
 import subprocess
@@ -12,6 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from live import mqtt_mdi
 
+from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
+from mqtt_mdi.bundle.sealed import Sealed
+from mqtt_mdi.bundle.signature import (
+    new_key,
+    private_pem,
+    read_private_key,
+    read_public_key,
+    sign,
+    verify,
+)
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.certificates import issue, make_authority, open_authority
 
@@ -56,7 +67,7 @@ def test_openssl_takes_them_at_its_strictest(made: Path) -> None:
 
 
 def test_keys_are_for_their_owner_alone(made: Path) -> None:
-    assert {file.name for file in made.glob("*.key")} == {"ca.key", "server.key", "pi-1.key"}
+    assert {file.name for file in made.glob("*.key")} == {"ca.key", "server.key", "pi-1.key", "model.key"}
     assert {stat.S_IMODE(file.stat().st_mode) for file in made.glob("*.key")} == {0o600}
 
 
@@ -74,6 +85,25 @@ def test_an_authority_is_used_again_and_never_overwritten(tmp_path: Path) -> Non
     certs(tmp_path, "--host", "gateway")
     assert (tmp_path / "ca.key").read_bytes() == before["ca.key"]
     assert (tmp_path / "server.crt").read_bytes() != before["server.crt"]
+
+
+def test_the_key_for_models_is_a_pair_and_may_be_moved_away(made: Path, tmp_path: Path) -> None:
+    manifest = (SHIPPED_BUNDLE / "manifest.json").read_bytes()
+    private, public = tmp_path / "model.key", tmp_path / "model.pub"
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    pair = private.read_bytes(), public.read_bytes()
+    verify(Sealed(manifest, sign(manifest, read_private_key(private)), "here"), read_public_key(public))
+    public.unlink()
+    certs(tmp_path)
+    assert (private.read_bytes(), public.read_bytes()) == pair
+    private.unlink()
+    certs(tmp_path)
+    assert public.read_bytes() == pair[1]
+    assert not private.exists()
+    private.write_bytes(private_pem(new_key()))
+    done = mqtt_mdi("certs", "--out", str(tmp_path))
+    assert f"error: {private} is not the key of {public}" in done.stderr
+    assert done.returncode == 2
 
 
 @pytest.mark.parametrize("lost", ["ca.crt", "ca.key"])
@@ -98,7 +128,7 @@ def test_an_authority_with_a_strange_key_or_past_its_end_signs_nothing(tmp_path:
         open_authority(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["ca", "server", "a/b", "../a", ""])
+@pytest.mark.parametrize("name", ["ca", "server", "model", "a/b", "../a", ""])
 def test_a_client_cannot_have_every_name(tmp_path: Path, name: str) -> None:
     done = mqtt_mdi("certs", "--out", str(tmp_path / "new"), "--client", name)
     assert done.returncode == 2

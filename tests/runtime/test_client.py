@@ -109,12 +109,30 @@ def test_messages_keep_their_properties(broker: Broker) -> None:
     with connection(broker.url) as opened:
         connect(opened)
         opened.subscribe("properties", qos=1)
+        user = (("signature", "c2ln"), ("more", "x"))
         opened.publish(
-            "properties", b"x", qos=1, content_type="image/png", response_topic="r", correlation=b"\0c"
+            "properties",
+            b"x",
+            qos=1,
+            content_type="image/png",
+            response_topic="r",
+            correlation=b"\0c",
+            user_properties=user,
         )
         (heard,) = hear(opened, 1)
     assert (heard.topic, heard.payload, heard.qos, heard.retain) == ("properties", b"x", 1, False)
     assert (heard.content_type, heard.response_topic, heard.correlation) == ("image/png", "r", b"\0c")
+    assert heard.user_properties == user
+
+
+def test_a_retained_message_keeps_its_user_properties(broker: Broker) -> None:
+    with connection(broker.url) as opened:
+        connect(opened)
+        opened.publish("kept", b"x", qos=1, retain=True, user_properties=(("signature", "c2ln"),))
+        until(lambda: opened.poll(0.1) is not None and not opened.unsent())
+        opened.subscribe("kept", qos=1)
+        (heard,) = hear(opened, 1)
+    assert (heard.retain, heard.user_properties) == (True, (("signature", "c2ln"),))
 
 
 def test_another_thread_can_wake_it(broker: Broker) -> None:

@@ -291,9 +291,15 @@ def test_a_whole_pipeline_answers_frames(
         "device-1": ("device",),
         "cam1": ("sensor", "--frames", "50"),
     }
+    keys = {
+        "MDI_SIGN_WITH": str(secured.folder / "model.key"),
+        "MDI_MODEL_KEY": str(secured.folder / "model.pub"),
+    }
     with ExitStack() as stack:
         running_now = {
-            user: stack.enter_context(running(tmp_path, *command, name=user, env=secured.environment(user)))
+            user: stack.enter_context(
+                running(tmp_path, *command, name=user, env=secured.environment(user) | keys)
+            )
             for user, command in commands.items()
         }
         sensor = running_now["cam1"]
@@ -308,6 +314,7 @@ def test_a_whole_pipeline_answers_frames(
             assert running_now[user].stop() == 0
     # Nobody was kept from anything that it does in the ordinary way of things.
     assert all("does not take" not in process.said() for process in running_now.values())
+    assert all("UNSIGNED" not in process.said() for process in running_now.values())
     answers = [data for topic, data in observer.heard if topic == "mdi/v1/demo/results/cam1"]
     assert len(answers) == 50
     assert {topic.split("/")[3] for topic, _ in observer.heard} == {
