@@ -8,7 +8,7 @@ INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint schemas bench chaos clean system
+.PHONY: help demo test lint schemas bench chaos fuzz soak clean system
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -32,11 +32,18 @@ lint: $(VENV)/.ready-test  ## ruff, mypy and the layers of import-linter
 schemas: $(VENV)/.ready-demo  ## write schemas/ anew after a change of mqtt_mdi/wire
 	@$(BIN)/python -m mqtt_mdi.wire.schemas schemas
 
-bench: $(VENV)/.ready-demo  ## print the tables of benchmarks/
+bench: $(VENV)/.ready-test  ## print the tables of benchmarks/
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 chaos: $(VENV)/.ready-demo  ## strike a running pipeline and count its frames; shorter with ARGS="--frames 1000"
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
+
+soak: $(VENV)/.ready-demo  ## 200,000 frames, and the memory of every process; ARGS="--frames 50000"
+	@PYTHONPATH=tests $(BIN)/python -m chaos.soak $(ARGS)
+
+fuzz: $(VENV)/.ready-demo  ## hostile bytes for every decoder, a million; fewer with ARGS="--inputs 100000"
+	@$(INSTALL) -e '.[fuzz]' || $(INSTALL) hypothesis
+	@PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 clean:  ## remove what builds and tests left; .venv stays
 	@rm -rf build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -70,8 +70,9 @@ def write_bundle(folder: Path) -> Manifest:
 
 def main() -> None:
     """Serve stage 2 until terminated."""
-    url, folder = sys.argv[1:]
-    settings = DeviceSettings(BrokerURL.parse(url), PIPELINE, DEVICE, frozenset({HELD}), Path(folder))
+    url, folder, *ca = sys.argv[1:]
+    broker = BrokerURL.parse(url).with_files(Path(ca[0]) if ca else None, None, None)
+    settings = DeviceSettings(broker, PIPELINE, DEVICE, frozenset({HELD}), Path(folder))
     device = Device(settings, lambda _graph, _spec: PassThrough())
     signal.signal(signal.SIGTERM, lambda _number, _frame: device.stop())
     device.serve()

@@ -4,7 +4,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import Popen
@@ -26,6 +26,8 @@ CALM_RATE = 100.0
 CALM_FRAMES = 300
 WARM_UP = 300
 
+NO_OPTIONS: Mapping[str, Sequence[str]] = {}
+
 RIVALS: dict[str, tuple[list[list[int]], int]] = {
     "one-device": (spread(4, 1), 0),
     "three-devices-qos-0": (spread(4, 3), 0),
@@ -36,15 +38,19 @@ RIVALS: dict[str, tuple[list[list[int]], int]] = {
 
 def command(verb: str, url: BrokerURL, pipeline: str, name: str) -> list[str]:
     """A service of ours as a command line."""
-    broker = ["--broker", str(url), "--pipeline", pipeline]
+    broker = ["--broker", str(url), "--pipeline", pipeline, *(["--ca", str(url.ca)] if url.ca else [])]
     return [sys.executable, "-m", "mqtt_mdi", verb, *broker, *(["--id", name] if name else [])]
 
 
 @contextmanager
 def running_pipeline(
-    url: BrokerURL, pipeline: str, folder: Path, devices: Sequence[Sequence[int]]
+    url: BrokerURL,
+    pipeline: str,
+    folder: Path,
+    devices: Sequence[Sequence[int]],
+    options: Mapping[str, Sequence[str]] = NO_OPTIONS,
 ) -> Iterator[dict[str, Popen[bytes]]]:
-    """A coordinator, a source without stages, and a device for each set of stages."""
+    """A coordinator, a source without stages, and a device for each set of stages; `options` by name."""
     commands = {
         "coordinator": [*command("coordinator", url, pipeline, ""), "--db", str(folder / f"{pipeline}.db")],
         "source-1": command("source", url, pipeline, "source-1"),
@@ -53,7 +59,10 @@ def running_pipeline(
         name, held = f"device-{number}", ",".join(map(str, stages))
         commands[f"{name}, stages {held}"] = [*command("device", url, pipeline, name), "--stages", held]
     with ExitStack() as stack:
-        yield {name: stack.enter_context(measure.child(*words)) for name, words in commands.items()}
+        yield {
+            name: stack.enter_context(measure.child(*words, *options.get(name, ())))
+            for name, words in commands.items()
+        }
 
 
 def set_policy(url: BrokerURL, pipeline: str, patch: dict[str, object]) -> None:

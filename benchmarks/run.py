@@ -15,6 +15,7 @@ import measure
 import memory
 import pipeline
 import planner
+import security
 import simulator
 import start
 import worlds
@@ -28,6 +29,7 @@ MEASURES: dict[str, tuple[str, Callable[[int], list[measure.Row]]]] = {
     "simulator": ("Simulating many workers, one core", simulator.simulator),
     "planner": ("Making a plan, one core", planner.planner),
     "worlds": ("The simulator's rates against those over Mosquitto, emulated boards", worlds.worlds),
+    "security": ("TLS, the spool and signatures, each with and without", security.security),
     "pipeline": ("Three devices and one with the whole network", pipeline.pipelines),
 }
 

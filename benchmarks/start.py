@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -68,18 +69,25 @@ class Asker:
 
 
 def start(rounds: int = 7) -> list[measure.Row]:
-    """Seconds for each way to come by the stages; they take turns."""
+    """Seconds for each way to come by the stages."""
+    return measure.medians(first_answers(rounds, WAYS), "way")
+
+
+def first_answers(
+    rounds: int, ways: Mapping[str, Sequence[str]], coordinator: Sequence[str] = ()
+) -> list[measure.Row]:
+    """Seconds until the first answer of a device with these options, one row a start; they take turns."""
     measured: list[measure.Row] = []
     with ExitStack() as stack:
         url = stack.enter_context(measure.broker())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        stack.enter_context(pipeline.running_pipeline(url, "start", folder, []))
+        stack.enter_context(pipeline.running_pipeline(url, "start", folder, [], {"coordinator": coordinator}))
         asker = Asker(url, "start")
         stack.callback(asker.connection.close)
         while "source-1" not in asker.online:
             asker.turn()
         for number in range(rounds):
-            for way, options in WAYS.items():
+            for way, options in ways.items():
                 asker.send()
                 answers, began = asker.answers, time.monotonic()
                 name = f"device-{number}"
@@ -88,7 +96,7 @@ def start(rounds: int = 7) -> list[measure.Row]:
                     measured.append({"way": way, "first answer, s": time.monotonic() - began})
                 asker.left(name)
                 asker.waiting = 0
-    return measure.medians(measured, "way")
+    return measured
 
 
 def main() -> None:

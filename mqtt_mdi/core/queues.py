@@ -2,8 +2,12 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterator
+from hashlib import blake2b
 
-from mqtt_mdi.core.types import Task
+from mqtt_mdi.core.types import FrameKey, Task
+
+DIGEST_BYTES = 16
+EMPTY = bytes(DIGEST_BYTES)
 
 
 class OutputQueue:
@@ -71,3 +75,68 @@ class RecentSet:
         if len(self._keys) > self._limit:
             self._keys.popitem(last=False)
         return True
+
+
+class RecentFrames:
+    """The last `limit` frames added, in memory taken at the start: 48 bytes for each, however long its name.
+
+    A frame is known by 128 bits of its name's BLAKE2b digest: two frames share one as good as never,
+    even where someone looks for such names. The digests stand in a ring, in the order in which they came,
+    and in a table with open addressing (Knuth, The Art of Computer Programming, volume 3, section 6.4:
+    algorithms L and R).
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._ring = bytearray(limit * DIGEST_BYTES)
+        self._next = 0
+        # Half of the places stay empty, so that a search is short.
+        self._table = bytearray(2 * limit * DIGEST_BYTES)
+
+    def __contains__(self, frame: FrameKey) -> bool:
+        digest = _digest(frame)
+        return self._at(self._find(digest)) == digest
+
+    def add(self, frame: FrameKey) -> None:
+        """Remember a frame."""
+        digest = _digest(frame)
+        if self._at(self._find(digest)) == digest:
+            return
+        oldest = bytes(self._ring[self._next : self._next + DIGEST_BYTES])
+        if oldest != EMPTY:
+            self._remove(oldest)
+        self._ring[self._next : self._next + DIGEST_BYTES] = digest
+        self._next = (self._next + DIGEST_BYTES) % len(self._ring)
+        self._put(self._find(digest), digest)
+
+    def _home(self, digest: bytes) -> int:
+        return int.from_bytes(digest[:8]) * DIGEST_BYTES % len(self._table)
+
+    def _at(self, place: int) -> bytes:
+        return bytes(self._table[place : place + DIGEST_BYTES])
+
+    def _put(self, place: int, digest: bytes) -> None:
+        self._table[place : place + DIGEST_BYTES] = digest
+
+    def _after(self, place: int) -> int:
+        return (place + DIGEST_BYTES) % len(self._table)
+
+    def _find(self, digest: bytes) -> int:
+        """Where a digest stands, or would."""
+        place = self._home(digest)
+        while self._at(place) not in (EMPTY, digest):
+            place = self._after(place)
+        return place
+
+    def _remove(self, digest: bytes) -> None:
+        """Take a digest out, and move those up that would not be found across the gap."""
+        gap = place = self._find(digest)
+        size = len(self._table)
+        while (other := self._at(place := self._after(place))) != EMPTY:
+            if (place - self._home(other)) % size >= (place - gap) % size:
+                self._put(gap, other)
+                gap = place
+        self._put(gap, EMPTY)
+
+
+def _digest(frame: FrameKey) -> bytes:
+    return blake2b("/".join(frame).encode(), digest_size=DIGEST_BYTES).digest()

@@ -17,7 +17,7 @@ from mqtt_mdi.core.effects import (
 )
 from mqtt_mdi.core.ledger import Ledger
 from mqtt_mdi.core.policy import Policy
-from mqtt_mdi.core.queues import RecentSet
+from mqtt_mdi.core.queues import RecentFrames
 from mqtt_mdi.core.types import FrameKey, Outcome, Result, Task
 
 Event = (
@@ -95,7 +95,7 @@ class Source:
         self.pending: deque[tuple[FrameKey, int]] = deque()
         self._known: set[FrameKey] = set()
         self._expiries: list[tuple[float, FrameKey]] = []
-        self._answered = RecentSet(ANSWERED_REMEMBERED)
+        self._answered = RecentFrames(ANSWERED_REMEMBERED)
         for frame in answered:
             self._answered.add(frame)
         self._earlier: dict[FrameKey, int] = {}

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +26,7 @@ HOST = "127.0.0.1"
 TOPICS = Topics("chaos")
 DEVICES = {"device-1": "1,2", "device-2": "2,3,4", "device-3": "1,3,4"}
 SOURCE = "source-1"
+SPOOLED = {SOURCE: ("--spool", "source.spool")}
 SENSOR = "sensor"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -34,7 +35,7 @@ class World:
     """Everything that can be struck.
 
     The parts named in `behind_links`, and a sensor that wants it, reach the broker over `links`. `emulate`
-    makes the devices slower, in multiply-adds a second.
+    makes the devices slower, in multiply-adds a second; `sources` have options of their own.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class World:
         persistence: bool = False,
         behind_links: tuple[str, ...] = (),
         emulate: float | None = None,
+        sources: Mapping[str, tuple[str, ...]] = SPOOLED,
     ) -> None:
         self._stack = ExitStack()
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mdi-chaos-")))
@@ -51,6 +53,7 @@ class World:
         self._broker: subprocess.Popen[bytes] | None = None
         self._behind_links = behind_links
         self._emulate = emulate
+        self._sources = sources
         self.links: dict[str, Link] = {}
         self._parts: dict[str, tuple[AbstractContextManager[Process], Process]] = {}
         self.said: dict[str, Any] = {}
@@ -67,10 +70,9 @@ class World:
         self.watcher = self._stack.enter_context(
             Station(self.port, tuple(f"{TOPICS.root}/{topic}" for topic in heard), self._hear)
         )
-        self.start("coordinator")
-        for name in (*DEVICES, SOURCE):
+        for name in self._names:
             self.start(name)
-        self.ready(*DEVICES, SOURCE, "coordinator")
+        self.ready(*self._names)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,8 +84,8 @@ class World:
         arguments = ["--broker", f"mqtt://{HOST}:{port}", "--pipeline", TOPICS.pipeline]
         if name == "coordinator":
             arguments = [name, *arguments, "--db", str(self.folder / "results.db")]
-        elif name == SOURCE:
-            arguments = ["source", *arguments, "--id", name, "--spool", str(self.folder / "source.spool")]
+        elif name in self._sources:
+            arguments = ["source", *arguments, "--id", name, *self._sources[name]]
         else:
             emulate = ["--emulate", str(self._emulate)] if self._emulate else []
             arguments = ["device", *arguments, "--id", name, "--stages", DEVICES[name], *emulate]
@@ -135,21 +137,23 @@ class World:
         self._broker.wait()
         self.said.clear()
         self.start_broker()
-        self.ready(*DEVICES, SOURCE, "coordinator")
+        self.ready(*self._names)
 
     def policy(self, patch: dict[str, object]) -> None:
         """Change the policy and wait until everybody runs it."""
         version = self.said[TOPICS.policy]["version"]
         self.watcher.client.publish(TOPICS.policy_set, json.dumps(patch), qos=1)
-        for name in (*DEVICES, SOURCE):
+        for name in (*DEVICES, *self._sources):
             topic = TOPICS.device(name)
             until(lambda topic=topic: self.said[topic]["policy_version"] > version, lambda: f"{self.said}")  # type: ignore[misc]
 
     def memory(self) -> dict[str, int]:
-        """Resident bytes of every part."""
+        """Resident bytes of the broker and every part, shared pages included (proc(5), /proc/pid/statm)."""
+        assert self._broker is not None
+        processes = {"broker": self._broker} | {name: part.process for name, (_, part) in self._parts.items()}
         return {
-            name: PAGE * int(Path(f"/proc/{part.process.pid}/statm").read_text().split()[1])
-            for name, (_, part) in self._parts.items()
+            name: PAGE * int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+            for name, process in processes.items()
         }
 
     def stored(self, sensor: str, books: Books) -> int:
@@ -176,6 +180,10 @@ class World:
     def counters(self, name: str) -> dict[str, int]:
         """What a device told last of its counters."""
         return dict(self.said[TOPICS.device(name)]["counters"])
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return ("coordinator", *DEVICES, *self._sources)
 
     def _serves(self, name: str) -> bool:
         _, part = self._parts[name]

@@ -1,3 +1,4 @@
+import tracemalloc
 from collections import deque
 
 import pytest
@@ -5,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtt_mdi.core.ledger import Ledger
-from mqtt_mdi.core.queues import OutputQueue, RecentSet
-from mqtt_mdi.core.types import Task
+from mqtt_mdi.core.queues import OutputQueue, RecentFrames, RecentSet
+from mqtt_mdi.core.types import FrameKey, Task
 
 
 def task(frame: int, stage: int) -> Task:
@@ -51,6 +52,32 @@ def test_a_recent_set_knows_the_last_distinct_keys(limit: int, keys: list[int]) 
             model = [*model, key][-limit:]
         assert len(recent) == len(model) <= limit
         assert all((key in recent) is (key in model) for key in range(10))
+
+
+@given(st.integers(1, 8), st.lists(st.integers(0, 30)))
+def test_recent_frames_are_the_last_distinct_ones(limit: int, numbers: list[int]) -> None:
+    frames = [FrameKey("cam", str(number)) for number in range(31)]
+    recent = RecentFrames(limit)
+    model: list[FrameKey] = []
+    for number in numbers:
+        recent.add(frames[number])
+        if frames[number] not in model:
+            model = [*model, frames[number]][-limit:]
+        assert [frame for frame in frames if frame in recent] == sorted(model, key=frames.index)
+        assert FrameKey("ca", f"m{number}") not in recent
+
+
+def test_recent_frames_take_all_their_memory_at_the_start() -> None:
+    limit = 1000
+    recent = RecentFrames(limit)
+    frames = [FrameKey("cam", f"{number:0128}") for number in range(5 * limit)]
+    tracemalloc.start()
+    for frame in frames:
+        recent.add(frame)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [frame in recent for frame in frames] == [False] * 4 * limit + [True] * limit
+    assert held < limit
 
 
 def test_the_books_must_balance() -> None:
