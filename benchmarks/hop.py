@@ -12,7 +12,8 @@ import passthrough
 
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.types import DeviceState, Task
-from mqtt_mdi.runtime.client import BrokerURL, Connection
+from mqtt_mdi.runtime.broker_url import BrokerURL
+from mqtt_mdi.runtime.client import Connection
 from mqtt_mdi.wire.messages import DEVICE_STATE, POLICY
 from mqtt_mdi.wire.tasks import decode_tasks, encode_tasks
 from mqtt_mdi.wire.topics import Topics

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from mqtt_mdi.runtime.broker import running_broker
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 
 HERE = Path(__file__).parent
 PACKAGES = ("mqtt-mdi", "paho-mqtt", "onnxruntime", "numpy", "cbor2", "pydantic")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mqtt_mdi.bundle.manifest import MANIFEST_FILE, Manifest, OperatingPoint, StageSpec, Training
 from mqtt_mdi.engine.base import StageOutput
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.device import Device, DeviceSettings
 from mqtt_mdi.wire.frames import InputSpec
 

@@ -17,7 +17,7 @@ from mqtt_mdi.cli.demo import spread
 from mqtt_mdi.cli.policy import PolicyShell
 from mqtt_mdi.core.coordinator import quantile
 from mqtt_mdi.core.types import Result
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.sensor import SensorSettings, SensorShell, Tally, wait_until_ready
 from mqtt_mdi.wire.frames import encode_png
 

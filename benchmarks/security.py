@@ -21,7 +21,7 @@ from mqtt_mdi.bundle.stages import read_stage
 from mqtt_mdi.cli.demo import spread
 from mqtt_mdi.engine.onnx import OnnxStage
 from mqtt_mdi.runtime.broker import _MOSQUITTO, _wait_for, free_ports
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 
 HOST = "127.0.0.1"
 LOADS = {"1 a message": 1, "8 a message": 8}

@@ -11,7 +11,8 @@ import pipeline
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
 from mqtt_mdi.bundle.sample import read_sample
-from mqtt_mdi.runtime.client import BrokerURL, Connection
+from mqtt_mdi.runtime.broker_url import BrokerURL
+from mqtt_mdi.runtime.client import Connection
 from mqtt_mdi.wire.frames import encode_png
 from mqtt_mdi.wire.messages import DEVICE_STATE, RESULT
 from mqtt_mdi.wire.topics import Topics

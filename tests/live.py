@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from mqtt_mdi.runtime.broker import Kind
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.wire.topics import Topics
 
 T = TypeVar("T")

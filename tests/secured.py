@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from mqtt_mdi.runtime.broker import free_ports
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 
 CONFIGURATION = Path(__file__).parent.parent / "broker" / "mosquitto.secure.conf"
 OBSERVER = "observer"

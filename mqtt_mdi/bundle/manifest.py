@@ -18,7 +18,10 @@ SHIPPED_BUNDLE = Path(__file__).parents[1] / "assets" / "fashion-mnist"
 """The trained bundle that comes with the package."""
 
 MAX_MANIFEST_BYTES = 2**20
-Positive = Annotated[int, Ge(1)]
+# The largest integer that floating point numbers hold exactly: costs are divided.
+_MOST = 2**53
+
+Positive = Annotated[int, Ge(1), Le(_MOST)]
 Shape = Annotated[tuple[Positive, ...], MinLen(1), MaxLen(3)]
 """Of one sample, (C, H, W) for pictures."""
 
@@ -48,9 +51,9 @@ class StageSpec(_Part):
     input_type: ElementType = "float32"
     output_type: ElementType = "float32"
     macs: Positive
-    exit_macs: Annotated[int, Ge(0)]
+    exit_macs: Annotated[int, Ge(0), Le(_MOST)]
     params: Positive
-    activation_bytes: Annotated[int, Ge(0)]
+    activation_bytes: Annotated[int, Ge(0), Le(_MOST)]
     graph_bytes: Positive
     temperature: Annotated[float, Gt(0)]
 
@@ -180,12 +183,12 @@ def macs_shares(stages: Sequence[StageSpec]) -> tuple[float, ...]:
 def parse_manifest(data: bytes, where: str) -> Manifest:
     """Read a manifest from JSON; `where` names its origin in the message of the BundleError."""
     if len(data) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{where} is {len(data)} bytes, a manifest at most {MAX_MANIFEST_BYTES}")
+        raise BundleError(f"{where} has {len(data)} bytes or more, a manifest at most {MAX_MANIFEST_BYTES}")
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
         faults = [
-            f"{'.'.join(map(str, fault['loc'])) or 'manifest'}: {fault['msg']}"
+            f"{'.'.join(map(str, fault['loc']))[:100] or 'manifest'}: {fault['msg']}"
             for fault in error.errors()[:3]
         ]
         raise BundleError(
@@ -206,7 +209,8 @@ def manifest_file(path: Path) -> Path:
 def manifest_bytes(path: Path) -> bytes:
     """The manifest just as it lies on the disk, which is what a signature is of; raises BundleError."""
     try:
-        return manifest_file(path).read_bytes()
+        with manifest_file(path).open("rb") as file:
+            return file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise BundleError(
             f"no bundle at {path}: {error.strerror}; expected a folder with {MANIFEST_FILE}, "

@@ -28,12 +28,14 @@ class Sample:
         count = len(self.pictures)
         if (
             self.pictures.ndim not in (3, 4)
+            or self.pictures.shape[3:] not in ((), (3,))
+            or 0 in self.pictures.shape
             or self.labels.shape != (count,)
             or self.indices.shape != (count,)
         ):
             raise BundleError(
                 f"sample has pictures of shape {self.pictures.shape}, labels {self.labels.shape} and "
-                f"indices {self.indices.shape}: they do not belong together"
+                f"indices {self.indices.shape}: they do not belong together, or are none"
             )
 
 

@@ -58,7 +58,9 @@ def read_trace(folder: Path) -> ExitTrace:
             f"{path} holds scores of {score.dtype}, labels of {label.dtype} and truth of {truth.dtype}: "
             "expected floating point numbers and integers"
         )
-    return ExitTrace(score.astype(np.float32), label.astype(np.int16), truth.astype(np.int16))
+    with np.errstate(over="ignore"):  # ExitTrace finds what does not fit
+        score = score.astype(np.float32)
+    return ExitTrace(score, label.astype(np.int16), truth.astype(np.int16))
 
 
 def replay(trace: ExitTrace, thresholds: Sequence[float]) -> NDArray[np.intp]:

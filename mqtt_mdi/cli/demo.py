@@ -21,7 +21,7 @@ from mqtt_mdi.cli.options import bundle_option, stop_on_signals
 from mqtt_mdi.cli.stream import READY_S, stream_sample
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker import choose, running_broker
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.processes import Part, running
 from mqtt_mdi.runtime.sensor import SensorSettings, SensorShell, Tally, wait_until_ready
 from mqtt_mdi.storage.store import Summary, read_summary

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -10,7 +10,7 @@ import click
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, StageSpec
 from mqtt_mdi.cli.options import BytesType, StagesType, broker_options, bundle_option, stop_on_signals
 from mqtt_mdi.planning.solve import solver
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 
 Stages = frozenset[int] | Literal["all"]
 

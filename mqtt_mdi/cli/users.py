@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import yaml
 from dotenv import dotenv_values
 from pydantic import TypeAdapter, ValidationError
 
 from mqtt_mdi.cli.options import BrokerType
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.private import write_private
 from mqtt_mdi.wire.access import Users, check_users, mosquitto_acl
+from mqtt_mdi.wire.documents import load_yaml
 
 _USERS: TypeAdapter[Users] = TypeAdapter(Users)
 _WITH_ID = {"source", "device", "sensor"}
@@ -88,8 +88,8 @@ def users(listing: Path, out: Path, broker: BrokerURL) -> None:
 
 def _read_users(file: Path) -> Users:
     try:
-        return _USERS.validate_python(yaml.safe_load(file.read_bytes()))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
+        return _USERS.validate_python(load_yaml(file.read_bytes(), str(file)))
+    except (OSError, ValidationError) as error:
         raise ConfigError(
             f"{file} is no list of users by pipeline and role, as `mqtt-mdi users --help` shows one: {error}"
         ) from error

@@ -15,7 +15,7 @@ from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.core.types import Result
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker import choose, running_broker
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.processes import Part, running
 from mqtt_mdi.runtime.sensor import SensorSettings, SensorShell, Tally, wait_until_ready
 from mqtt_mdi.simulation.scenario import DeviceSpec, Scenario

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 
 Kind = Literal["mosquitto", "embedded"]
 

@@ -13,10 +13,8 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -26,6 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.tls import explain, tls_context, why_hung_up
 
 log = logging.getLogger(__name__)
@@ -43,59 +42,6 @@ _REFUSED_FOR_GOOD = {"Bad user name or password", _NOT_AUTHORISED, "Client ident
 _DENIALS_TOLD = 100
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has it
 _TAKEN_OVER = "Session taken over"
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerURL:
-    """Where the broker is, who we are to it, and with TLS the PEM files that prove it."""
-
-    host: str
-    port: int
-    username: str | None = None
-    password: str | None = None
-    tls: bool = False
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "BrokerURL":
-        """Read `mqtt://user:password@host:1883` (or `mqtts://`, port 8883)."""
-        try:
-            parts = urlsplit(text if "//" in text else f"mqtt://{text}")
-            port = parts.port
-        except ValueError as error:
-            raise ConfigError(f"broker {text!r}: {error}; expected mqtt://user:password@host:1883") from error
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
-            raise ConfigError(f"broker {text!r}: expected mqtt://user:password@host:1883 or mqtts://...")
-        tls = parts.scheme == "mqtts"
-        return cls(
-            parts.hostname,
-            port or (8883 if tls else 1883),
-            unquote(parts.username) if parts.username else None,
-            unquote(parts.password) if parts.password else None,
-            tls,
-        )
-
-    def with_files(self, ca: Path | None, cert: Path | None, key: Path | None) -> "BrokerURL":
-        """The same broker with files for TLS; ConfigError when there is no TLS to use them."""
-        if not self.tls and (ca or cert or key):
-            raise ConfigError(f"broker {self}: --ca, --cert and --key are for TLS; write mqtts://")
-        return replace(self, ca=ca, cert=cert, key=key)
-
-    def with_password(self) -> str:
-        """The whole URL, as `parse` reads it; for nobody's eyes."""
-        user = "" if self.username is None else quote(self.username, safe="")
-        if self.password is not None:
-            user += ":" + quote(self.password, safe="")
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"mqtt{'s' if self.tls else ''}://{user}{'@' if user else ''}{host}:{self.port}"
-
-    def __str__(self) -> str:
-        """The address without the password."""
-        user = f"{self.username}@" if self.username else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"mqtt{'s' if self.tls else ''}://{user}{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +186,15 @@ class Connection:
     def unsent(self) -> int:
         """Messages of quality 1 or 2 that the broker has not acknowledged yet."""
         return len(self._client._out_messages)  # noqa: SLF001 -- paho offers no public count
+
+    def published_last(self) -> object:
+        """The message of quality 1 that was published last, for `has`."""
+        return next(reversed(self._client._out_messages.values()))  # noqa: SLF001 -- paho's public way costs a call a message
+
+    def has(self, published: object) -> bool:
+        """Whether the broker has acknowledged a message."""
+        waiting = self._client._out_messages  # noqa: SLF001 -- as above
+        return waiting.get(published.mid) is not published  # type: ignore[attr-defined]
 
     def wake(self) -> None:
         """Make `poll` return at once; from any thread.

@@ -17,7 +17,8 @@ from mqtt_mdi.core.policy import Policy, merge_patch
 from mqtt_mdi.core.types import DeviceState, Result, Truth, Window
 from mqtt_mdi.errors import ConfigError, ProtocolError
 from mqtt_mdi.runtime.acknowledger import Acknowledger
-from mqtt_mdi.runtime.client import BrokerURL, Connection, Message, Will
+from mqtt_mdi.runtime.broker_url import BrokerURL
+from mqtt_mdi.runtime.client import Connection, Message, Will
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.runtime.solver import Solve, Solver, no_planner
 from mqtt_mdi.runtime.trust import properties_of, sealed_to_publish

@@ -17,7 +17,8 @@ from mqtt_mdi.core.types import DeviceState, Outcome, Task
 from mqtt_mdi.core.worker import Worker
 from mqtt_mdi.engine.base import Engine
 from mqtt_mdi.errors import BundleError, ConfigError, ProtocolError
-from mqtt_mdi.runtime.client import BrokerURL, Connection, Message, Will
+from mqtt_mdi.runtime.broker_url import BrokerURL
+from mqtt_mdi.runtime.client import Connection, Message, Will
 from mqtt_mdi.runtime.runner import Runner
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.runtime.trust import Trust, sealed_in
@@ -61,6 +62,8 @@ class Device(Shell):
     """The process on a box. The worker decides; this carries its orders out."""
 
     role: Role = "device"
+    session_s = 0
+    """How long the broker keeps messages for us while we are away; then we also say what we have taken."""
 
     def __init__(self, settings: DeviceSettings, load: LoadStage) -> None:
         topics = Topics(settings.pipeline)
@@ -72,7 +75,11 @@ class Device(Shell):
         self.identity = DeviceState(name, new_boot(), role=self.role, memory=settings.memory)
         gone = DEVICE_STATE.encode(replace(self.identity, online=False))
         connection = Connection(
-            settings.broker, f"mdi-{settings.pipeline}-{name}", will=Will(topics.device(name), gone)
+            settings.broker,
+            f"mdi-{settings.pipeline}-{name}",
+            will=Will(topics.device(name), gone),
+            session_expiry_s=self.session_s,
+            manual_ack=self.session_s > 0,
         )
         super().__init__(name, topics, connection)
         self.manifest: Manifest | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 
 STOP_WITHIN_S = 5.0
 

@@ -104,7 +104,7 @@ class Shell:
     def dead_letter(self, topic: str, payload: bytes, reason: str) -> None:
         """Count and report bytes that could not be understood, showing just how they begin."""
         self.bad_messages += 1
-        log.warning("bad message on %s: %s", topic, reason)
+        log.warning("bad message on %s: %s", topic[:200], reason[:500])
         letter = DeadLetter(
             self.name, topic[:1024], reason[:500], payload[:MAX_FIRST_BYTES].hex(), len(payload)
         )

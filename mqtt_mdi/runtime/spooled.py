@@ -7,7 +7,6 @@ published, and stays there until the broker has it. The broker keeps what comes 
 import logging
 import time
 from collections import deque
-from dataclasses import replace
 from pathlib import Path
 
 from mqtt_mdi.bundle.manifest import Manifest
@@ -16,18 +15,15 @@ from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.source import ANSWERED_REMEMBERED, Owed, Source
 from mqtt_mdi.core.types import FrameKey, Result
 from mqtt_mdi.errors import StorageError
-from mqtt_mdi.runtime.client import Connection, Message, Will
+from mqtt_mdi.runtime.client import Message
 from mqtt_mdi.runtime.device import DRAIN_S, Device, DeviceSettings, LoadStage
 from mqtt_mdi.runtime.source import Admitted, SourceDevice
 from mqtt_mdi.storage.spool import KeptAnswer, KeptFrame, Spool
 from mqtt_mdi.wire.frames import Frame
-from mqtt_mdi.wire.messages import DEVICE_STATE, RESULT
+from mqtt_mdi.wire.messages import RESULT
 from mqtt_mdi.wire.topics import Topic
 
 log = logging.getLogger(__name__)
-
-SESSION_S = 7 * 24 * 3600
-"""How long the broker keeps frames for a source that is down."""
 
 TIDY_S = 0.05
 """Answers that the broker has may wait so long for others to be written with."""
@@ -39,37 +35,15 @@ EARLY_FRAMES = 1024
 """Frames that are taken in before the model has come, which brings the policy's own limit."""
 
 
-class _LastingConnection(Connection):
-    """A connection whose session outlives it, and which tells what the broker has acknowledged."""
-
-    def published_last(self) -> object:
-        """The message of quality 1 that was published last, for `has`."""
-        return next(reversed(self._client._out_messages.values()))  # noqa: SLF001 -- paho's public way costs a call a message
-
-    def has(self, published: object) -> bool:
-        """Whether the broker has acknowledged a message."""
-        waiting = self._client._out_messages  # noqa: SLF001 -- as above
-        return waiting.get(published.mid) is not published  # type: ignore[attr-defined]
-
-
 class SpooledSource(SourceDevice):
     """The process of a source that may be killed at any time and loses no frame it has acknowledged."""
+
+    session_s = 7 * 24 * 3600
 
     def __init__(
         self, settings: DeviceSettings, load: LoadStage, sensors: tuple[str, ...], spool: Path
     ) -> None:
         super().__init__(settings, load, sensors)
-        self.connection.close()
-        gone = DEVICE_STATE.encode(replace(self.identity, online=False))
-        self._lasting = _LastingConnection(
-            settings.broker,
-            f"mdi-{settings.pipeline}-{self.name}",
-            will=Will(self.topics.device(self.name), gone),
-            session_expiry_s=SESSION_S,
-            manual_ack=True,
-        )
-        self.connection = self._lasting
-        self.connection.on_connected = self.connected
         self.spool = Spool(spool, settings.pipeline, ANSWERED_REMEMBERED)
         self._left = self.spool.unsent()
         self._answered = dict.fromkeys(self.spool.answered())
@@ -202,10 +176,10 @@ class SpooledSource(SourceDevice):
 
     def _publish(self, answer: KeptAnswer) -> None:
         self.publish_answer(answer.key.sensor, answer.result, answer.response_topic, answer.correlation)
-        self._unconfirmed.append((answer.key, self._lasting.published_last()))
+        self._unconfirmed.append((answer.key, self.connection.published_last()))
 
     def _note_sent(self) -> None:
-        while self._unconfirmed and self._lasting.has(self._unconfirmed[0][1]):
+        while self._unconfirmed and self.connection.has(self._unconfirmed[0][1]):
             self.spool.sent(self._unconfirmed.popleft()[0])
 
     def _unlisten_stages(self) -> None:

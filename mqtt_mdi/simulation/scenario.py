@@ -5,12 +5,14 @@ from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mqtt_mdi.core.types import Identifier, StageIndex
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.planning.problem import reached
+from mqtt_mdi.wire.documents import load_yaml
+
+MAX_LINKS = 1_000_000
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -121,6 +123,9 @@ class Scenario(_Part):
             raise ValueError("two devices have one id")
         if not any(device.source for device in self.devices):
             raise ValueError("no device is a source")
+        each = {"mesh": len(names), "groups": self.group}.get(self.topology, 1)
+        if len(names) * (min(each, len(names)) - 1) > MAX_LINKS:
+            raise ValueError(f"{len(names)} devices in a {self.topology} have more than {MAX_LINKS} links")
         sources = {device.id for device in self.devices if device.source}
         self._check_faults(set(names), sources)
         self._check_links(set(names))
@@ -197,14 +202,20 @@ def changed(link: Link, spec: LinkSpec) -> Link:
 def read_scenario(path: Path) -> Scenario:
     """Read a scenario from YAML; ConfigError names the field that is wrong."""
     try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise ConfigError(f"cannot read scenario {path}: {error}") from error
+    return parse_scenario(data, f"scenario {path}")
+
+
+def parse_scenario(data: bytes, where: str) -> Scenario:
+    """Read a scenario from YAML bytes; `where` names their origin in the message of the ConfigError."""
+    document = load_yaml(data, where)
     try:
         return Scenario.model_validate(document)
     except ValidationError as error:
         faults = [
-            f"{'.'.join(map(str, fault['loc'])) or 'scenario'}: {fault['msg']}"
+            f"{'.'.join(map(str, fault['loc']))[:100] or 'scenario'}: {fault['msg']}"
             for fault in error.errors(include_url=False)[:5]
         ]
-        raise ConfigError(f"scenario {path}: {'; '.join(faults)}") from error
+        raise ConfigError(f"{where}: {'; '.join(faults)}") from error

@@ -3,14 +3,14 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import URL, Connection, MetaData, Pool, StaticPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from mqtt_mdi.errors import StorageError
-from mqtt_mdi.storage.tables import SCHEMA_VERSION, VIEWS, metadata
 
 _ADVICE = {
     sqlite3.SQLITE_BUSY: "another program keeps it locked: end that program's transaction, then write again",
@@ -23,11 +23,28 @@ _ADVICE = {
 }
 
 
+@dataclass(frozen=True)
+class Schema:
+    """What a file holds.
+
+    `version` is kept in the file as `PRAGMA user_version`, and to be raised by every change of the rest.
+    `exclusive` locks the file for as long as it is open.
+    """
+
+    what: str
+    version: int
+    tables: MetaData
+    views: tuple[str, ...] = ()
+    pragmas: tuple[str, ...] = ()
+    exclusive: bool = False
+
+
 class Database:
     """One file; each use of it is one transaction.
 
     Args:
         path: The file. A missing or empty one is given the tables, unless `read_only`.
+        schema: What it has to hold.
         read_only: Open without ever changing the file.
         busy_timeout_s: Seconds to wait for another program's lock.
 
@@ -36,19 +53,24 @@ class Database:
             it raises the same when it is locked, full, read-only or damaged.
     """
 
-    def __init__(self, path: str | Path, *, read_only: bool = False, busy_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, path: str | Path, schema: Schema, *, read_only: bool = False, busy_timeout_s: float = 5.0
+    ) -> None:
         self.path = Path(path).resolve()
+        self.schema = schema
         if read_only:
             url = URL.create("sqlite", database=self.path.as_uri(), query={"mode": "ro", "uri": "true"})
         else:
             url = URL.create("sqlite", database=str(self.path))
-        # without an isolation level the driver begins no transaction by itself: _transaction does
-        self.engine = create_engine(url, connect_args={"timeout": busy_timeout_s, "isolation_level": None})
-        event.listen(self.engine, "connect", _configure)
+        # without an isolation level the driver begins no transaction by itself: `reading`, `writing` do
+        driver = {"timeout": busy_timeout_s, "isolation_level": None}
+        pool: type[Pool] | None = StaticPool if schema.exclusive else None
+        self.engine = create_engine(url, connect_args=driver, poolclass=pool)
+        event.listen(self.engine, "connect", self._configure)
         try:
             with self.reading() if read_only else self.writing() as connection:
                 if not read_only and _is_new(connection):
-                    _create_schema(connection)
+                    _create(connection, schema)
                 self._check_schema(connection)
             if not read_only:
                 with self._clear_errors(), self.engine.connect() as connection:
@@ -76,15 +98,22 @@ class Database:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
+    def _configure(self, connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+        for pragma in self.schema.pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+        if self.schema.exclusive:
+            # the one lock is taken by the first transaction and kept until the file is closed
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+
     def _check_schema(self, connection: Connection) -> None:
-        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        missing = metadata.tables.keys() - _names(connection)
-        if version != SCHEMA_VERSION or missing:
+        what, version = self.schema.what, self.schema.version
+        found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        missing = self.schema.tables.tables.keys() - _names(connection)
+        if found != version or missing:
             lacks = f" and lacks {', '.join(sorted(missing))}" if missing else ""
             raise StorageError(
-                f"{self.path}: this mqtt-mdi reads schema version {SCHEMA_VERSION}, the file has version "
-                f"{version}{lacks}: another version of mqtt-mdi or another program made it. Use that "
-                "version, or give another path"
+                f"{self.path}: no {what} of version {version}: the file has version {found}{lacks}. Another "
+                "version of mqtt-mdi or another program made it. Use that version, or give another path"
             )
 
     @contextmanager
@@ -102,14 +131,6 @@ class Database:
             ) from error
 
 
-def _configure(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    # in WAL mode NORMAL keeps the file whole in a power cut; the last moments' commits may be lost
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    # pages (32 MB): rows with random frame ids touch the same pages again and again between checkpoints
-    connection.execute("PRAGMA wal_autocheckpoint = 8000")
-
-
 def _names(connection: Connection) -> set[str]:
     return set(connection.exec_driver_sql("SELECT name FROM sqlite_master").scalars())
 
@@ -118,8 +139,8 @@ def _is_new(connection: Connection) -> bool:
     return connection.exec_driver_sql("PRAGMA user_version").scalar_one() == 0 and not _names(connection)
 
 
-def _create_schema(connection: Connection) -> None:
-    metadata.create_all(connection, checkfirst=False)
-    for view in VIEWS:
+def _create(connection: Connection, schema: Schema) -> None:
+    schema.tables.create_all(connection, checkfirst=False)
+    for view in schema.views:
         connection.exec_driver_sql(view)
-    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.exec_driver_sql(f"PRAGMA user_version = {schema.version}")

@@ -4,14 +4,12 @@ A frame's row holds its bytes until it is answered, then the answer: until the b
 and after that for a while, for a sensor that sends the frame again because it did not hear.
 """
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
-    URL,
     Boolean,
     Column,
     ColumnElement,
@@ -20,28 +18,20 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Row,
-    StaticPool,
     Table,
     Text,
     UniqueConstraint,
     bindparam,
-    create_engine,
     delete,
-    event,
     func,
-    inspect,
     select,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from mqtt_mdi.core.types import FrameKey
 from mqtt_mdi.errors import StorageError
-from mqtt_mdi.storage.database import Database
-
-SPOOL_VERSION = 1
-"""Kept in the file as `PRAGMA user_version`; to be raised by every change of the table."""
+from mqtt_mdi.storage.database import Database, Schema
 
 LOCK_WAIT_S = 2.0
 
@@ -63,6 +53,8 @@ _frames = Table(
     Column("sent", Boolean, nullable=False, default=False),
     UniqueConstraint("pipeline", "sensor", "frame_id"),
 )
+
+SPOOL = Schema("spool", version=1, tables=_metadata, pragmas=("synchronous = FULL",), exclusive=True)
 
 _NAMED = (
     _frames.c.pipeline == bindparam("of_pipeline"),
@@ -120,23 +112,15 @@ class Spool(Database):
     """
 
     def __init__(self, path: str | Path, pipeline: str, remembered: int) -> None:
-        self.path = Path(path).resolve()
+        super().__init__(path, SPOOL, busy_timeout_s=LOCK_WAIT_S)
         self.pipeline = pipeline
         self._remembered = remembered
         self._keeps: dict[FrameKey, KeptFrame] = {}
         self._answers: dict[FrameKey, KeptAnswer] = {}
         self._sent: list[FrameKey] = []
         self._drops: list[FrameKey] = []
-        self.engine = create_engine(
-            URL.create("sqlite", database=str(self.path)),
-            connect_args={"timeout": LOCK_WAIT_S, "isolation_level": None},
-            poolclass=StaticPool,
-        )
-        event.listen(self.engine, "connect", _configure)
         try:
-            self._open()
-            with self._clear_errors(), self.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            self._begin()
         except StorageError:
             self.close()
             raise
@@ -224,18 +208,8 @@ class Spool(Database):
             gathered.clear()
         return answers
 
-    def _open(self) -> None:
+    def _begin(self) -> None:
         with self.writing() as connection:
-            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            tables = inspect(connection).get_table_names()
-            if version == 0 and not tables:
-                _metadata.create_all(connection, checkfirst=False)
-                connection.exec_driver_sql(f"PRAGMA user_version = {SPOOL_VERSION}")
-            elif version != SPOOL_VERSION or tables != ["frames"]:
-                raise StorageError(
-                    f"{self.path}: no spool of version {SPOOL_VERSION}: another version of mqtt-mdi or "
-                    "another program made it. Use that version, or give another path"
-                )
             if (fault := connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()) != "ok":
                 raise StorageError(
                     f"{self.path}: the spool is damaged ({fault}): move it away, and try sqlite3's .recover "
@@ -270,9 +244,3 @@ class Spool(Database):
             "data": frame.data,
             "sent": False,
         }
-
-
-def _configure(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    # the one lock is taken by the first transaction and kept until the file is closed
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute("PRAGMA synchronous = FULL")

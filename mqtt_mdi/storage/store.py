@@ -14,7 +14,16 @@ from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.types import DeviceState, FrameKey, Result, Truth, Window
 from mqtt_mdi.errors import ProtocolError, StorageError
 from mqtt_mdi.storage.database import Database
-from mqtt_mdi.storage.tables import dead_letters, device_changes, devices, policies, results, truths, windows
+from mqtt_mdi.storage.tables import (
+    STORE,
+    dead_letters,
+    device_changes,
+    devices,
+    policies,
+    results,
+    truths,
+    windows,
+)
 from mqtt_mdi.wire.messages import DEVICE_STATE, POLICY, DeadLetter
 
 # The rows that a transaction adds are those whose ids lie above the highest before it; a truth that is
@@ -128,7 +137,7 @@ class Store:
 
     def __init__(self, path: str | Path, pipeline: str, *, busy_timeout_s: float = 5.0) -> None:
         self.pipeline = pipeline
-        self._database = Database(path, busy_timeout_s=busy_timeout_s)
+        self._database = Database(path, STORE, busy_timeout_s=busy_timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -231,7 +240,7 @@ def read_summary(path: str | Path, pipeline: str) -> Summary:
     Raises:
         StorageError: There is no such file, or it is no database of this version of mqtt-mdi.
     """
-    with closing(Database(path, read_only=True)) as database, database.reading() as connection:
+    with closing(Database(path, STORE, read_only=True)) as database, database.reading() as connection:
         return _summary(connection, pipeline)
 
 
@@ -246,7 +255,7 @@ class PolicyChange(NamedTuple):
 def read_policies(path: str | Path, pipeline: str) -> list[PolicyChange]:
     """All policies of a pipeline in the order of their versions; raises StorageError as `read_summary`."""
     wanted = select(policies).where(policies.c.pipeline == pipeline).order_by(policies.c.version)
-    with closing(Database(path, read_only=True)) as database, database.reading() as connection:
+    with closing(Database(path, STORE, read_only=True)) as database, database.reading() as connection:
         rows = connection.execute(wanted).all()
     return [PolicyChange(POLICY.decode(row.body.encode()), row.origin, row.set_at) for row in rows]
 

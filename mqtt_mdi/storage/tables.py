@@ -16,8 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
-"""Kept in the file as `PRAGMA user_version`; to be raised by every change of what follows."""
+from mqtt_mdi.storage.database import Schema
 
 metadata = MetaData()
 
@@ -123,7 +122,7 @@ dead_letters = Table(
 
 # Throughput is what was answered over the time from the first result to the last, failed ones included.
 # Percentiles are nearest-rank: the least latency that the given share of the answers did not exceed.
-VIEWS = (
+_VIEWS = (
     """
     CREATE VIEW summary AS
     SELECT
@@ -156,4 +155,18 @@ VIEWS = (
     GROUP BY pipeline, exit_stage
     ORDER BY pipeline, exit_stage
     """,
+)
+
+STORE = Schema(
+    "coordinator's database",
+    version=1,
+    tables=metadata,
+    views=_VIEWS,
+    pragmas=(
+        # in WAL mode NORMAL keeps the file whole in a power cut; the last moments' commits may be lost
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+        # pages (32 MB): rows with random frame ids touch the same pages again and again between checkpoints
+        "wal_autocheckpoint = 8000",
+    ),
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from PIL import Image, UnidentifiedImageError
 
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.training.data import Dataset, Labelled
+
+MAX_FILE_BYTES = 2**26
+"""Of one file in a folder or archive; an official batch of CIFAR-10 has 31 MB."""
 
 PARTS = ("train", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -72,19 +76,29 @@ def reading(path: Path) -> Iterator[Members]:
 def _folder(path: Path) -> Members:
     for file in sorted(path.rglob("*")):
         if file.is_file():
-            yield PurePosixPath(file.relative_to(path).as_posix()), file.read_bytes()
+            name = PurePosixPath(file.relative_to(path).as_posix())
+            with file.open("rb") as opened:
+                yield name, _read(opened, name)
 
 
 def _zip(archive: zipfile.ZipFile) -> Members:
     for info in archive.infolist():
         if not info.is_dir():
-            yield PurePosixPath(info.filename), archive.read(info)
+            with archive.open(info) as opened:
+                yield PurePosixPath(info.filename), _read(opened, info.filename)
 
 
 def _tar(archive: tarfile.TarFile) -> Members:
     for info in archive:
         if (file := archive.extractfile(info)) is not None:
-            yield PurePosixPath(info.name), file.read()
+            yield PurePosixPath(info.name), _read(file, info.name)
+
+
+def _read(file: IO[bytes], name: object) -> bytes:
+    data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise OSError(f"{name} has more than {MAX_FILE_BYTES:,} bytes")
+    return data
 
 
 def _decode(data: bytes, size: int | None, where: str) -> NDArray[np.uint8]:

@@ -24,10 +24,19 @@ from mqtt_mdi.wire.tensors import MAX_DIMENSIONS, decode_tensor
 JPEG, PNG, NPY, CBOR = "image/jpeg", "image/png", "application/x-npy", "application/cbor"
 CONTENT_TYPES = (JPEG, PNG, NPY, CBOR)
 _ALIASES = {"image/jpg": JPEG, "application/octet-stream": "", "application/x-numpy": NPY}
+_JPEG_SCAN = b"\xff\xda"
 _MAGIC = ((b"\xff\xd8\xff", JPEG), (b"\x89PNG\r\n\x1a\n", PNG), (b"\x93NUMPY", NPY), (b"\xd8\x28", CBOR))
 
 MAX_FRAME_BYTES = 16 * 2**20
-MAX_PIXELS = 40_000_000
+MAX_PIXELS = 24_000_000
+MAX_SIDE = 65_535
+"""JPEG's own limit. To shrink a side takes memory in proportion to it, however few its pixels are."""
+
+MAX_SCANNED_PIXELS = 16 * MAX_PIXELS
+"""A JPEG goes over its pixels once a scan, and a scan may take a dozen bytes."""
+
+MAX_READS = 100_000
+"""Reading a picture's parts, of which the smallest has a few bytes, takes Pillow some microseconds each."""
 
 
 class InputSpec(BaseModel):
@@ -116,7 +125,7 @@ def decode_npy(data: bytes) -> NDArray[np.generic]:
         raise ProtocolError(f"not a readable .npy header: {str(error)[:200]}") from error
     if dtype.kind not in "uif" or dtype.itemsize > 8:  # noqa: PLR2004 -- no 128-bit floats
         raise ProtocolError(f".npy of {dtype}: expected integers or floating point numbers")
-    if any(n < 0 for n in shape) or len(shape) > MAX_DIMENSIONS:
+    if any(type(n) is not int or n < 0 for n in shape) or len(shape) > MAX_DIMENSIONS:
         raise ProtocolError(f".npy of shape {str(shape)[:80]}: expected at most four dimensions")
     body = data[stream.tell() :]
     if math.prod(shape) * dtype.itemsize != len(body):
@@ -129,13 +138,35 @@ def decode_npy(data: bytes) -> NDArray[np.generic]:
         raise ProtocolError(f".npy of shape {str(shape)[:80]} is too large") from error
 
 
+class _Parts(io.BytesIO):
+    """The bytes of a picture, with an end to the parts it may be made of."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise ValueError(f"it has more than {MAX_READS} parts")
+        return super().read(size)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ProtocolError(
+            f"picture of {width}x{height}: at most {MAX_PIXELS} pixels and {MAX_SIDE} a side are taken"
+        )
+
+
 def _open_picture(data: bytes) -> Image.Image:
     kind = PngImageFile if data.startswith(b"\x89PNG") else JpegImageFile
     try:  # Image.open would warn of large pictures, where MAX_PIXELS decides
-        picture = kind(io.BytesIO(data))
-        if picture.width * picture.height > MAX_PIXELS:
-            size = f"{picture.width}x{picture.height}"
-            raise ProtocolError(f"picture of {size}: at most {MAX_PIXELS} pixels are taken")
+        picture = kind(_Parts(data))
+        _check_size(*picture.size)
+        scans = data.count(_JPEG_SCAN) if kind is JpegImageFile else 1
+        if scans * picture.width * picture.height > MAX_SCANNED_PIXELS:
+            raise ProtocolError(
+                f"JPEG of {scans} scans: at most {MAX_SCANNED_PIXELS} pixels in all are taken"
+            )
         picture.load()
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise ProtocolError(f"picture cannot be decoded: {str(error)[:200]}") from error
@@ -143,7 +174,7 @@ def _open_picture(data: bytes) -> Image.Image:
 
 
 def _picture_of(array: NDArray[np.generic]) -> Image.Image:
-    if array.dtype.kind not in "ui" or array.size == 0 or array.size > 4 * MAX_PIXELS:
+    if array.dtype.kind not in "ui" or array.size == 0:
         raise ProtocolError(f"array of {array.dtype} and shape {array.shape} is no picture")
     if array.min() < 0 or array.max() > 255:  # noqa: PLR2004 -- eight bits
         raise ProtocolError("integer frames hold values from 0 to 255")
@@ -153,6 +184,7 @@ def _picture_of(array: NDArray[np.generic]) -> Image.Image:
     if pixels.ndim == 3 and pixels.shape[2] == 1:  # noqa: PLR2004
         pixels = pixels[:, :, 0]
     if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3):  # noqa: PLR2004
+        _check_size(pixels.shape[1], pixels.shape[0])
         return Image.fromarray(np.ascontiguousarray(pixels))
     raise ProtocolError(f"frame of shape {array.shape}: expected (H, W), (H, W, C) or (C, H, W), C 1 or 3")
 

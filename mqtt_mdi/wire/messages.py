@@ -98,7 +98,7 @@ def explain(error: ValidationError) -> str:
     parts = []
     for fault in error.errors(include_url=False, include_context=False)[:3]:
         where = ".".join(map(str, fault["loc"]))[:100] or "value"
-        given = repr(fault["input"])
+        given = repr(fault["input"][:60] if isinstance(fault["input"], str | bytes) else fault["input"])
         parts.append(f"{where}: {fault['msg']} (got {given[:60]})")
     return "; ".join(parts)
 

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mqtt_mdi.core.types import Identifier, Task
 from mqtt_mdi.errors import ProtocolError
-from mqtt_mdi.wire.frames import CONTENT_TYPES, Frame
+from mqtt_mdi.wire.frames import CONTENT_TYPES, MAX_FRAME_BYTES, Frame
 from mqtt_mdi.wire.messages import explain
 from mqtt_mdi.wire.tensors import load_cbor, pack_tensor, unpack_tensor
 
@@ -86,5 +86,7 @@ def _decode_input(value: object, stage: int) -> TaskInput:
         kind, data = value.get("type"), value.get("data")
         if stage != 1 or kind not in CONTENT_TYPES or not isinstance(data, bytes):
             raise ProtocolError("a frame as input needs 'type', 'data' and stage 1")
+        if len(data) > MAX_FRAME_BYTES:
+            raise ProtocolError(f"frame of {len(data)} bytes: at most {MAX_FRAME_BYTES} are taken")
         return Frame(kind, data)
     return unpack_tensor(value)

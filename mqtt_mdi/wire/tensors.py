@@ -12,6 +12,8 @@ from mqtt_mdi.errors import ProtocolError
 
 MAX_DIMENSIONS = 4
 MAX_DEPTH = 8
+MAX_ITEMS = 2**16
+"""A small item in 16 MiB would become a gigabyte of objects; a full batch has about ten thousand."""
 
 # RFC 8746, section 2.1: a tag number names the type of the elements; section 3.1.1: 40 adds the shape.
 _ROW_MAJOR = 40
@@ -23,6 +25,10 @@ DTYPES = {
     80: ">f2", 81: ">f4", 82: ">f8", 84: "<f2", 85: "<f4", 86: "<f8",
 }  # fmt: skip
 _TAGS = {np.dtype(dtype): tag for tag, dtype in DTYPES.items()}
+
+# Major types of RFC 8949: what their argument counts, bytes or items.
+_STRINGS, _TAG, _CONTENTS = (2, 3), 6, {4: 1, 5: 2}
+_LONG_ARGUMENT = 24
 
 # The tags that cbor2 would turn into dates, regular expressions, huge integers, shared references, mail.
 _FOREIGN_TAGS = (
@@ -73,6 +79,8 @@ def unpack_tensor(value: object) -> NDArray[Any]:
 
 def load_cbor(data: bytes) -> object:
     """Decode one CBOR item of plain values and typed arrays; ProtocolError says why it cannot be."""
+    if len(data) > MAX_ITEMS:  # an item takes a byte or more
+        _count_items(data)
     stream = io.BytesIO(data)
     decoder = cbor2.CBORDecoder(
         stream, max_depth=MAX_DEPTH, allow_indefinite=False, semantic_decoders=_REFUSE_FOREIGN
@@ -84,6 +92,27 @@ def load_cbor(data: bytes) -> object:
     if extra := len(data) - stream.tell():
         raise ProtocolError(f"{extra} bytes follow the CBOR item: send one item a message")
     return value
+
+
+def _count_items(data: bytes) -> None:
+    """ProtocolError when more than MAX_ITEMS are there or announced; the decoder finds all other faults.
+
+    RFC 8949, section 3: an initial byte of major type and argument, or the length of the argument.
+    """
+    at, items, announced = 0, 0, 1
+    while announced and at < len(data):
+        kind, value = data[at] >> 5, data[at] & 31
+        at += 1
+        items, announced = items + 1, announced - 1
+        if value >= _LONG_ARGUMENT:
+            width = 1 << (value - _LONG_ARGUMENT)
+            value, at = int.from_bytes(data[at : at + width]), at + width
+        if kind in _STRINGS:
+            at += value
+        else:
+            announced += _CONTENTS.get(kind, 0) * value if kind != _TAG else 1
+        if items + announced > MAX_ITEMS:
+            raise ProtocolError(f"CBOR of more than {MAX_ITEMS} items")
 
 
 def _refuse(*_: object) -> NoReturn:

@@ -67,6 +67,7 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         r"2 takes float32 of shape \(1, 2, 3\)",
     ),
     "input": (lambda m: m["input"].update(height=32), "stage 1 takes"),
+    "costs": (lambda m: m["stages"][0].update(macs=10**400), r"stages\.0\.macs: .*less than or equal to"),
     "bytes": (lambda m: m["stages"][0].update(activation_bytes=7), "activation_bytes is 7"),
     "exit too dear": (lambda m: m["stages"][0].update(exit_macs=10**9), "more than macs"),
     "open end": (lambda m: m["stages"].pop(), "numbered|thresholds"),

@@ -17,7 +17,7 @@ from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, read_manifest
 from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.bundle.trace import read_trace, replay
 from mqtt_mdi.cli.demo import spread
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.wire.frames import encode_png
 
 KEYS = {

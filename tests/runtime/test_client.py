@@ -13,7 +13,8 @@ from live import Broker, Client, until
 
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker import free_ports, running_broker
-from mqtt_mdi.runtime.client import BACKOFF_S, BrokerURL, Connection, Message, Will
+from mqtt_mdi.runtime.broker_url import BrokerURL
+from mqtt_mdi.runtime.client import BACKOFF_S, Connection, Message, Will
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from secured import mosquitto_with
 
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker import free_ports
+from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.certificates import Pair, issue, make_authority
-from mqtt_mdi.runtime.client import READS_A_TURN, BrokerURL, Connection
+from mqtt_mdi.runtime.client import READS_A_TURN, Connection
 from mqtt_mdi.runtime.tls import tls_context
 
 LISTENERS = ("good", "expired", "elsewhere", "wants-certificate", "plain")

@@ -7,7 +7,7 @@ import pytest
 from mqtt_mdi.errors import StorageError
 from mqtt_mdi.storage.database import Database
 from mqtt_mdi.storage.store import Store, read_summary
-from mqtt_mdi.storage.tables import SCHEMA_VERSION
+from mqtt_mdi.storage.tables import STORE
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> object:
@@ -16,15 +16,15 @@ def pragma(connection: sqlite3.Connection, name: str) -> object:
 
 def test_a_new_file_is_in_wal_mode_and_says_its_version(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
-    Database(path).close()
+    Database(path, STORE).close()
     with closing(sqlite3.connect(path)) as connection:
         assert pragma(connection, "journal_mode") == "wal"
-        assert pragma(connection, "user_version") == SCHEMA_VERSION
+        assert pragma(connection, "user_version") == STORE.version
 
 
 def test_every_connection_is_set_up(tmp_path: Path) -> None:
     with (
-        closing(Database(tmp_path / "a.db", busy_timeout_s=0.25)) as database,
+        closing(Database(tmp_path / "a.db", STORE, busy_timeout_s=0.25)) as database,
         database.writing() as connection,
     ):
         names = ("synchronous", "foreign_keys", "busy_timeout")
@@ -47,7 +47,7 @@ def test_any_file_name_can_be_opened(tmp_path: Path, name: str) -> None:
 
 def test_an_exception_undoes_the_transaction(tmp_path: Path) -> None:
     insert = "INSERT INTO truths (pipeline, sensor, frame_id, label) VALUES ('demo', 'cam1', '1', 3)"
-    with closing(Database(tmp_path / "a.db")) as database:
+    with closing(Database(tmp_path / "a.db", STORE)) as database:
         with pytest.raises(StorageError, match="UNIQUE"), database.writing() as connection:
             connection.exec_driver_sql(f"{insert}, ('demo', 'cam1', '1', 4)")
         with database.writing() as connection:
@@ -58,16 +58,16 @@ def test_an_exception_undoes_the_transaction(tmp_path: Path) -> None:
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "newer.db"
-    Database(path).close()
+    Database(path, STORE).close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    with pytest.raises(StorageError, match="the file has version 2: another version"):
+        connection.execute(f"PRAGMA user_version = {STORE.version + 1}")
+    with pytest.raises(StorageError, match=r"the file has version 2\. Another version"):
         Store(path, "demo")
-    with pytest.raises(StorageError, match="the file has version 2: another version"):
+    with pytest.raises(StorageError, match=r"the file has version 2\. Another version"):
         read_summary(path, "demo")
 
 
-@pytest.mark.parametrize("version", [0, SCHEMA_VERSION])
+@pytest.mark.parametrize("version", [0, STORE.version])
 def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path, version: int) -> None:
     path = tmp_path / "other.db"
     with closing(sqlite3.connect(path)) as connection:
@@ -105,9 +105,9 @@ def test_reading_never_makes_a_file(tmp_path: Path) -> None:
 
 def test_a_reader_cannot_write(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    Database(path).close()
+    Database(path, STORE).close()
     with (
-        closing(Database(path, read_only=True)) as database,
+        closing(Database(path, STORE, read_only=True)) as database,
         pytest.raises(StorageError, match="may only be read"),
         database.writing() as connection,
     ):

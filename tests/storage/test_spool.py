@@ -162,8 +162,8 @@ def _damaged(path: Path) -> None:
     ("spoil", "words"),
     [
         (_text, "no SQLite database: move it away"),
-        (_other_program, "no spool of version 1: .* another program made it"),
-        (_later_version, "no spool of version 1: another version of mqtt-mdi"),
+        (_other_program, "no spool of version 1: .*another program made it"),
+        (_later_version, "no spool of version 1: .*Another version of mqtt-mdi"),
         (_damaged, "damaged"),
     ],
 )

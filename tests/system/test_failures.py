@@ -13,7 +13,7 @@ from live import Broker, Client, Pipeline, running, until
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
 from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.runtime.broker import free_ports, running_broker
-from mqtt_mdi.runtime.client import BrokerURL
+from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.wire.frames import encode_png
 
 FRAMES = [encode_png(picture).data for picture in read_sample(SHIPPED_BUNDLE).pictures[:100]]

@@ -70,6 +70,14 @@ def test_damaged_compression(damage: str, tmp_path: Path) -> None:
         read_idx(path)
 
 
+def test_a_file_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqtt_mdi.training.fashion_mnist.MAX_BYTES", 30)
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(idx(PICTURES)))
+    with pytest.raises(ConfigError, match=r"images\.gz unpacks to more than 30 bytes"):
+        read_idx(path)
+
+
 def test_a_missing_folder_or_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no folder .*pass --data"):
         fashion_mnist(tmp_path / "nowhere")

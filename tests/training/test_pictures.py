@@ -87,6 +87,16 @@ def test_pictures_that_do_not_fit(change: dict[str, bytes], message: str, tmp_pa
         read_dataset("pictures", in_folder(tmp_path, FILES | change), None)
 
 
+@pytest.mark.parametrize("store", [in_folder, in_tar, in_zip])
+def test_a_file_beyond_the_limit(
+    store: Callable[[Path, dict[str, bytes]], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mqtt_mdi.training.pictures.MAX_FILE_BYTES", 1000)
+    path = store(tmp_path, FILES | {"train/red/big.png": bytes(1001)})
+    with pytest.raises(ConfigError, match=r"big\.png has more than 1,000 bytes"):
+        read_dataset("pictures", path, None)
+
+
 @pytest.mark.parametrize("kind", ["xz", "gz", "bz2"])
 def test_a_truncated_archive(kind: str, tmp_path: Path) -> None:
     path = in_tar(tmp_path, FILES, kind)

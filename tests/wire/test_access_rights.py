@@ -44,13 +44,22 @@ def test_names_that_do_not_fit(users: dict[str, dict[str, list[str]]], message: 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "demo", "demo: {king: [a]}", "demo: {device: a}", "{", "demo: {device: [1]}"]
+    ("text", "message"),
+    [
+        *((text, "is no list of users by pipeline and role") for text in ("", "demo", "demo: {king: [a]}")),
+        *(
+            (text, "is no list of users by pipeline and role")
+            for text in ("demo: {device: a}", "a: {device: [1]}")
+        ),
+        ("{", "cannot read"),
+        ("a: &a {device: [b]}\nc: *a", "line 2 has an alias: write out what it stands for"),
+    ],
 )
-def test_a_list_of_users_that_is_none(tmp_path: Path, text: str) -> None:
+def test_a_list_of_users_that_is_none(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "users.yaml"
     file.write_text(text)
     done = mqtt_mdi("users", str(file), "--out", str(tmp_path / "out"), "--broker", "mqtts://h")
-    assert "is no list of users by pipeline and role" in done.stderr
+    assert message in " ".join(done.stderr.split())
     assert done.returncode == 2
     assert not (tmp_path / "out").exists()
 
