@@ -36,6 +36,17 @@ def export_bundle(
 
     Temperatures are fitted on the samples held out. Raises ConfigError or BundleError.
     """
+    graphs, weights = stage_graphs(model, evaluation)
+    manifest = assemble(folder, name, graphs, evaluation, training)
+    (folder / WEIGHTS_FILE).write_bytes(save(weights))
+    return manifest
+
+
+def stage_graphs(model: nn.Module, evaluation: Evaluation) -> tuple[list[StageGraph], dict[str, Tensor]]:
+    """The graphs of a StagedModel's stages, and the weights as they ship that these were made with.
+
+    Temperatures are fitted on the samples held out. Raises ConfigError or BundleError.
+    """
     if not isinstance(model, StagedModel):
         raise ConfigError(f"{type(model).__name__} has no stages() to export")
     weights = rounded_state(model)
@@ -53,7 +64,5 @@ def export_bundle(
         graphs.append(StageGraph(stage_graph(stage, example, temperature, last=last), temperature))
         if not last:
             with torch.no_grad():
-                example = stage.body(example)
-    manifest = assemble(folder, name, graphs, evaluation, training)
-    (folder / WEIGHTS_FILE).write_bytes(save(weights))
-    return manifest
+                example, _ = stage(example)
+    return graphs, weights

@@ -226,7 +226,7 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, pictures: Tensor, normalise: Normalisation, batch: int = 500) -> Tensor:
+def logits_of(model: nn.Module, pictures: Tensor, normalise: Normalisation, batch: int = 100) -> Tensor:
     """Logits of every exit for pictures (N, C, H, W) uint8: (K, N, classes), on the CPU."""
     model.eval()
     device = next(model.parameters()).device

@@ -1,0 +1,212 @@
+"""`mqtt-mdi split`: from a network of one's own to a bundle that devices can run."""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from mqtt_mdi.cli.inspect import describe, print_bundle
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.training.datasets import DATASETS, read_dataset
+
+
+def _numbers(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    try:
+        return tuple(float(part) for part in value.split(",")) if value is not None else None
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not one number a channel such as 0.5,0.5,0.5") from None
+
+
+@click.command(
+    short_help="Split a network of your own into a bundle.", context_settings={"show_default": True}
+)
+@click.argument("network", metavar="MODULE:BUILD|FILE.onnx")
+@click.option(
+    "--cut",
+    "cuts",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="A stage ends after this layer (of an ONNX file: with this tensor), and an exit is put there. Give "
+    "one for each.",
+)
+@click.option(
+    "--last",
+    metavar="NAME",
+    help="The network ends after this layer or tensor, with a new exit in place of its classifier.  "
+    "[default: what it gives itself, as logits]",
+)
+@click.option(
+    "--freeze/--no-freeze",
+    default=True,
+    help="Train the exits alone, in minutes, or the network with them (not of an ONNX file).",
+)
+@click.option(
+    "--dataset",
+    type=click.Choice(list(DATASETS)),
+    default="fashion-mnist",
+    envvar="MDI_DATASET",
+    help="What to learn. `pictures` are your own: train/CLASS/*.jpg and test/CLASS/*.jpg.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    envvar="MDI_DATA",
+    help="Its folder or archive; Debian's package when not given for fashion-mnist.",
+)
+@click.option("--size", type=click.IntRange(8, 1024), help="Scale pictures by class to squares of this size.")
+@click.option("--samples", type=click.IntRange(2), help="Take so many training pictures.  [default: all]")
+@click.option(
+    "--mean", callback=_numbers, metavar="M1,M2,M3", help="What the network takes pictures to have,"
+)
+@click.option("--std", callback=_numbers, metavar="S1,S2,S3", help="of values in 0..1.  [default: measured]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="MDI_OUT",
+    help="Folder that becomes the bundle.  [default: runs/MODULE]",
+)
+@click.option("--epochs", type=click.IntRange(1), default=20, help="Passes over the data.")
+@click.option("--batch", type=click.IntRange(2), default=128, help="Pictures per step.")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    default=0.01,
+    help="Of --no-freeze; 0.15 suits a network that is not trained yet.",
+)
+@click.option(
+    "--shift",
+    type=click.IntRange(0, 64),
+    default=2,
+    help="Of --no-freeze: pixels that pictures are moved by.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31), default=1, envvar="MDI_SEED", help="Of everything random."
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=os.cpu_count(), envvar="MDI_THREADS", help="Cores used."
+)
+@click.option(
+    "--hold-out", type=int, default=2000, help="Training pictures kept for calibration and thresholds."
+)
+@click.option(
+    "--max-accuracy-loss",
+    type=click.FloatRange(0, 1),
+    default=0.002,
+    help="What early exits may cost on those, as a share of all answers.",
+)
+@click.option("--sample", type=click.IntRange(0), default=1000, help="Test pictures put beside the model.")
+def split(
+    network: str,
+    cuts: tuple[str, ...],
+    last: str | None,
+    freeze: bool,
+    dataset: str,
+    data: Path | None,
+    size: int | None,
+    samples: int | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    out: Path | None,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    shift: int,
+    seed: int,
+    threads: int,
+    hold_out: int,
+    max_accuracy_loss: float,
+    sample: int,
+) -> None:
+    """Split a network of your own into stages, train their exits, and write a bundle.
+
+    The network is what the function BUILD in MODULE returns: called with no arguments, any torch module that
+    takes pictures (N, C, H, W) and that torch.export can follow. MODULE is looked for in this folder, too.
+    Or it is an ONNX file. Needs torch: pip install 'mqtt-mdi[train]'.
+
+    \b
+    Examples:
+      mqtt-mdi split mynet:build --cut layer1 --cut layer2
+      mqtt-mdi split mynet:build --cut layer1 --last layer3 --dataset pictures --data photos.zip
+      mqtt-mdi split mynet.onnx --cut /layer1/Relu_output_0
+    """  # noqa: D301 -- click's mark for lines to keep
+    try:
+        import torch  # noqa: PLC0415 -- devices, which share this command line, have no torch
+
+        from mqtt_mdi.training.loop import Normalisation, Recipe  # noqa: PLC0415
+        from mqtt_mdi.training.split_run import (  # noqa: PLC0415
+            Choices,
+            split_module_bundle,
+            split_onnx_bundle,
+        )
+        from mqtt_mdi.training.tapped import Split  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(f"splitting needs {error.name}: pip install 'mqtt-mdi[train]'") from error
+    is_file = network.endswith(".onnx")
+    if is_file and not freeze:
+        raise ConfigError("--no-freeze needs a torch module: what an ONNX file holds cannot be trained")
+    if (mean is None) != (std is None) or (mean and std and (len(mean) != len(std) or min(std) <= 0)):
+        raise ConfigError("--mean and --std go together, with one number a channel, those of --std above 0")
+    console = Console()
+    module = None if is_file else _build(network)
+    out = out or Path("runs", Path(network).stem if is_file else network.partition(":")[0].rpartition(".")[2])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
+    with console.status(f"reading {dataset}"):
+        found = read_dataset(dataset, data, size)
+    torch.set_num_threads(threads)
+    recipe = Recipe(epochs=epochs, batch=batch, learning_rate=learning_rate, shift=shift, seed=seed)
+    normalise = Normalisation(mean, std) if mean and std else None
+    choices = Choices(samples, hold_out, sample, max_accuracy_loss, recipe, normalise)
+    cutting = Split(Path(network).name if is_file else network, cuts, last)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        bars: dict[str, TaskID] = {}
+
+        def show(doing: str, done: int, of: int) -> None:
+            if doing not in bars:
+                bars[doing] = bar.add_task(doing, total=of)
+            bar.update(bars[doing], completed=done, total=of)
+
+        if module is None:
+            split_onnx_bundle(Path(network), cutting, found, choices, out, name=dataset, progress=show)
+        else:
+            split_module_bundle(
+                module, cutting, found, choices, out, name=dataset, frozen=freeze, progress=show
+            )
+    console.print(f"bundle written to {out}")
+    print_bundle(describe(out), console)
+
+
+def _build(network: str) -> Any:  # noqa: ANN401 -- a torch module, and torch is not imported here
+    """Import and call `package.module:build`; raises ConfigError."""
+    from torch import nn  # noqa: PLC0415 -- devices have no torch
+
+    module, colon, function = network.partition(":")
+    if not (module and colon and function):
+        raise ConfigError(
+            f"{network!r} is no network: expected package.module:build, or a file that ends in .onnx"
+        )
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        built = getattr(import_module(module), function)()
+    except Exception as error:  # whatever a stranger's code raises
+        raise ConfigError(f"{network} cannot be built: {type(error).__name__}: {error}") from error
+    if not isinstance(built, nn.Module):
+        raise ConfigError(f"{network} gives {type(built).__name__}, expected a torch.nn.Module")
+    return built

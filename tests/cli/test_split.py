@@ -1,0 +1,176 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from mqtt_mdi.bundle.manifest import read_manifest
+from mqtt_mdi.bundle.sample import read_sample
+from mqtt_mdi.cli.split import split
+from mqtt_mdi.errors import ConfigError
+
+COLOURS = {"green": (0, 200, 0), "red": (200, 0, 0)}
+NETWORK = """
+import torch
+from torch import nn
+
+def build():
+    return nn.Sequential(
+        nn.Upsample(scale_factor=2), nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(128, 2),
+    )
+
+class Bessel(nn.Module):
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
+
+def exotic():
+    return nn.Sequential(nn.Flatten(), Bessel(), nn.Linear(192, 2))
+
+class View(nn.Module):
+    def forward(self, x):
+        return x.view(len(x), -1)
+
+def viewing():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), View(), nn.Linear(144, 2))
+
+def nothing():
+    return 1
+
+def broken():
+    raise RuntimeError("no weights")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noisy pictures of two colours, and a module with a network in it."""
+    folder, rng = tmp_path_factory.mktemp("split"), np.random.default_rng(1)
+    for part, count in {"train": 60, "test": 10}.items():
+        for name, colour in COLOURS.items():
+            (folder / "pictures" / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.clip(colour + rng.normal(0, 40, (8, 8, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / "pictures" / part / name / f"{number}.png")
+    (folder / "colour_network.py").write_text(NETWORK)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+def run(*arguments: str) -> str:
+    options = ["--dataset", "pictures", "--data", "pictures", "--hold-out", "20", "--sample", "10"]
+    options += ["--batch", "20", "--threads", "1"]
+    result = CliRunner().invoke(split, [*options, *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_frozen_module_gets_exits(tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    output = run("colour_network:build", "--cut", "2", "--last", "4", "--samples", "100", "--out", str(out))
+    assert f"bundle written to {out}" in output.replace("\n", "")
+    assert "running the network" in output
+    manifest = read_manifest(out)
+    assert [stage.output_shape for stage in manifest.stages] == [(8, 8, 8), None]
+    assert manifest.input.shape == (3, 8, 8)
+    assert manifest.trained.samples == 100
+    assert manifest.trained.recipe["cuts"] == "2"
+    assert manifest.trained.recipe["frozen"] is True
+    assert min(manifest.exit_accuracy) >= 0.9
+    assert len(read_sample(out).pictures) == 10
+
+
+def test_a_module_is_trained_with_its_exits_and_keeps_its_own(tmp_path: Path) -> None:
+    out = str(tmp_path / "bundle")
+    options = ["--cut", "2", "--no-freeze", "--epochs", "100", "--learning-rate", "0.05", "--shift", "0"]
+    output = run(
+        "colour_network:build", *options, "--mean", "0.3,0.3,0.3", "--std", "0.2,0.2,0.2", "--out", out
+    )
+    assert "training" in output
+    manifest = read_manifest(Path(out))
+    assert manifest.input.mean == (0.3, 0.3, 0.3)
+    assert manifest.stages[1].exit_macs == 128 * 2
+    assert manifest.exit_accuracy[-1] >= 0.9
+
+
+def test_an_onnx_file_gets_exits(folder: Path, tmp_path: Path) -> None:
+    save_onnx(folder / "colour.onnx")
+    out = str(tmp_path / "bundle")
+    run("colour.onnx", "--cut", "r1", "--out", out, "--epochs", "30")
+    manifest = read_manifest(Path(out))
+    assert [stage.output_shape for stage in manifest.stages] == [(6, 6, 6), None]
+    assert manifest.stages[1].exit_macs == 6 * 2
+    assert manifest.exit_accuracy[0] >= 0.9
+
+
+def save_onnx(path: Path) -> None:
+    """Two classes, of which it knows nothing yet."""
+    rng = np.random.default_rng(1)
+    weights = {"w1": (6, 3, 3, 3), "w2": (2, 6)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c1"]),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("GlobalAveragePool", ["r1"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w2"], ["y"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 2))],
+        [numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["colour_network"], "'colour_network' is no network: expected package.module:build"),
+        (["colour_network:"], "is no network"),
+        (["nowhere_at_all:build"], "nowhere_at_all:build cannot be built: ModuleNotFoundError"),
+        (["colour_network:absent"], "cannot be built: AttributeError"),
+        (["colour_network:broken"], "cannot be built: RuntimeError: no weights"),
+        (["colour_network:nothing"], "gives int, expected a torch.nn.Module"),
+        (["colour_network:exotic", "--cut", "0"], "that comes last cannot be written as ONNX: .*bessel_j0"),
+        (["colour_network:viewing", "--cut", "0", "--no-freeze"], "view size is not compatible .*line"),
+        (["colour_network:build", "--last", "9"], "no layer '9'"),
+        (["colour_network:build", "--samples", "121"], "the data set has 120 training pictures"),
+        (["colour_network:build", "--samples", "20"], "--hold-out 20: choose 1 to 18 of 20"),
+        (["colour_network:build", "--sample", "7"], "multiple"),
+        (["colour_network:build", "--batch", "101"], "100 samples do not fill a batch of 101"),
+        (["colour_network:build", "--mean", "0.5"], "--mean and --std go together"),
+        (["colour_network:build", "--mean", "0.5", "--std", "0"], "those of --std above 0"),
+        (["colour_network:build", "--mean", "0.5", "--std", "1"], "have 1 values, pictures 3 channels"),
+        (["colour_network:build", "--out", "/proc/nothing/here"], "cannot write to --out"),
+        (["absent.onnx"], "cannot read absent.onnx"),
+        (["absent.onnx", "--no-freeze"], "--no-freeze needs a torch module"),
+    ],
+)
+def test_choices_that_do_not_fit(tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run("--out", str(tmp_path), *([] if "--cut" in arguments else ["--cut", "2"]), *arguments)
+
+
+def test_the_commands_in_the_manual_are_understood() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "split.md").read_text().replace("\\\n", " ")
+    commands = [line.split()[2:] for line in manual.splitlines() if line.startswith("    mqtt-mdi split ")]
+    assert len(commands) == 3
+    for command in commands:
+        assert split.make_context("split", command).params["cuts"]
+
+
+def test_numbers_a_channel() -> None:
+    result = CliRunner().invoke(split, ["colour_network:build", "--cut", "2", "--mean", "grey"])
+    assert result.exit_code == 2
+    assert "one number a channel" in result.output

@@ -1,0 +1,87 @@
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.training.encoding import Scaling, decode, encode, scaling_of
+
+SHAPE = (3, 2, 2, 2)
+FLOAT32 = arrays(np.float32, SHAPE, elements=st.floats(-1000, 1000, width=32))
+
+
+def run(model: onnx.ModelProto, values: NDArray[Any]) -> NDArray[Any]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found: NDArray[Any] = session.run(None, {"input": values})[0]
+    return found
+
+
+def passing_on() -> onnx.ModelProto:
+    """A stage that gives what it takes."""
+    given, taken = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *SHAPE[1:]])
+        for name in ("activation", "input")
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["input"], ["activation"])], "s", [taken], [given]
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def over_the_wire(values: NDArray[Any], scaling: Scaling | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What is sent, and what the next stage makes of it."""
+    sender, receiver = passing_on(), passing_on()
+    encode(sender, scaling)
+    decode(receiver, scaling)
+    for model in (sender, receiver):
+        onnx.checker.check_model(model, full_check=True)
+    sent = run(sender, values)
+    return sent, run(receiver, sent)
+
+
+@given(FLOAT32)
+def test_int8_is_off_by_a_step_of_its_channel_at_most(values: NDArray[np.float32]) -> None:
+    scaling = scaling_of([values[:2], values[2:]])
+    sent, received = over_the_wire(values, scaling)
+    assert sent.dtype == np.int8
+    steps = scaling.scale.reshape(1, -1, 1, 1)
+    # Half a step, and at the edges another half, since zero has to be a multiple of the step.
+    assert (np.abs(received - values) <= 1.001 * steps + 1e-30).all()
+    spread = values.max((0, 2, 3), initial=0) - values.min((0, 2, 3), initial=0)
+    np.testing.assert_allclose(scaling.scale, spread / 255, rtol=1e-5, atol=1e-30)
+
+
+@given(FLOAT32)
+def test_zero_stays_zero_in_int8(values: NDArray[np.float32]) -> None:
+    _, received = over_the_wire(np.zeros(SHAPE, np.float32), scaling_of([values]))
+    assert not received.any()
+
+
+@given(FLOAT32, st.floats(1.5, 100))
+def test_values_beyond_the_range_end_at_its_edge(values: NDArray[np.float32], times: float) -> None:
+    scaling = scaling_of([values])
+    _, received = over_the_wire(values * np.float32(times), scaling)
+    low, high = values.min((0, 2, 3), initial=0), values.max((0, 2, 3), initial=0)
+    assert (received.max((0, 2, 3)) <= high + 1.001 * scaling.scale).all()
+    assert (received.min((0, 2, 3)) >= low - 1.001 * scaling.scale).all()
+
+
+@given(FLOAT32)
+def test_float16_keeps_eleven_bits(values: NDArray[np.float32]) -> None:
+    sent, received = over_the_wire(values, None)
+    assert sent.dtype == np.float16
+    assert (np.abs(received - values) <= np.abs(values) * 2.0**-11 + 2.0**-24).all()
+
+
+def test_ranges_need_finite_samples() -> None:
+    with pytest.raises(ConfigError, match="needs samples"):
+        scaling_of([])
+    with pytest.raises(ConfigError, match="not finite"):
+        scaling_of([np.array([[[[np.inf]]]], np.float32)])
