@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -25,6 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker_url import BrokerURL
+from mqtt_mdi.runtime.buffered import BufferedClient
 from mqtt_mdi.runtime.tls import explain, tls_context, why_hung_up
 
 log = logging.getLogger(__name__)
@@ -66,17 +66,6 @@ class Will:
 
     topic: str
     payload: bytes
-
-
-class _Client(paho.Client):
-    """paho, telling of what the broker did not let us publish; its own callback costs 22 us a message."""
-
-    on_denied: Callable[[str, ReasonCode], None] = staticmethod(lambda _topic, _reason: None)
-
-    def _do_on_publish(self, mid: int, reason_code: ReasonCode, properties: Properties) -> MQTTErrorCode:
-        if reason_code.is_failure:
-            self.on_denied(self._out_messages[mid].topic, reason_code)
-        return super()._do_on_publish(mid, reason_code, properties)
 
 
 class Connection:
@@ -122,7 +111,7 @@ class Connection:
         self._hung_up = False
         self._own = {own, will.topic if will else None}
         self._denied: set[str] = set()
-        client = _Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=manual_ack)
+        client = BufferedClient(client_id, manual_ack=manual_ack)
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.on_socket_open = self._socket_opened
         client.on_socket_close = self._socket_closed
@@ -222,7 +211,7 @@ class Connection:
             timeout = max(0.0, min(timeout, self._next_try - now))
         self._watch_writing()
         self._asleep = True
-        reading = _decrypted(self._socket)
+        reading = self._client.has_arrived or _decrypted(self._socket)
         ready = self._selector.select(0.0 if self._woken or reading else timeout)
         self._asleep = self._woken = False
         for key, mask in ready:
@@ -230,7 +219,7 @@ class Connection:
                 self._drain_wakeups()
                 continue
             if mask & selectors.EVENT_WRITE:
-                self._client.loop_write()
+                self._client.flush()
             reading |= bool(mask & selectors.EVENT_READ)
         if reading:
             self._read()
@@ -295,7 +284,7 @@ class Connection:
         """Read every packet that has arrived, up to a bound that keeps a flood from starving timers."""
         for _ in range(READS_A_TURN):
             self._client.loop_read()
-            if self._socket is None or not _readable(self._socket):
+            if self._socket is None or not (self._client.has_arrived or _readable(self._socket)):
                 break
         if self._socket is not None and _QUICKACK is not None:
             # A broker with Nagle's algorithm on holds a small packet until we acknowledge the one before,
@@ -303,6 +292,7 @@ class Connection:
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def _watch_writing(self) -> None:
+        self._client.flush()
         writing = self._client.want_write()
         if self._socket is not None and writing != self._writing:
             self._writing = writing

@@ -32,7 +32,7 @@ DRAIN_S = 2.0
 UNDERWAY_S = 0.2
 """How long a device that leaves waits for tasks sent before its neighbours knew."""
 
-BATCH_BYTES = 2**16
+BATCH_BYTES = 2**17
 
 Role = Literal["device", "source"]
 Stages = frozenset[int] | Literal["all"]
