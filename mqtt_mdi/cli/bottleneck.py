@@ -11,8 +11,8 @@ from mqtt_mdi.bundle.manifest import read_manifest
 from mqtt_mdi.cli.compare import print_comparison
 from mqtt_mdi.cli.convert import ROUNDS, learned_from, new_folder
 from mqtt_mdi.cli.train import chosen_device
+from mqtt_mdi.datasets.registry import DATASETS
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.datasets import DATASETS
 
 
 @click.command(

@@ -19,7 +19,7 @@ _ROUNDS = 300
 def print_comparison(folders: Sequence[Path], rounds: int, console: Console) -> None:
     """Print what each stage of some bundles sends, how good its exit is and how long it takes."""
     try:
-        from mqtt_mdi.training.timing import stage_times  # noqa: PLC0415 -- needs what devices lack
+        from mqtt_mdi.export.timing import stage_times  # noqa: PLC0415 -- needs what devices lack
     except ImportError as error:
         raise ConfigError(f"comparing needs {error.name}: pip install 'mqtt-mdi[train]'") from error
     with console.status("measuring every stage with one picture on one thread"):

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from mqtt_mdi.bundle.manifest import Manifest, read_manifest
 from mqtt_mdi.cli.compare import print_comparison
+from mqtt_mdi.datasets.labelled import Dataset
+from mqtt_mdi.datasets.registry import DATASETS, read_dataset
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.data import Dataset
-from mqtt_mdi.training.datasets import DATASETS, read_dataset
 
 ROUNDS = 200
 
@@ -93,7 +93,7 @@ def convert(
     if wire == compute == "float32":
         raise ConfigError("nothing to convert: choose --wire float16 or int8, or --compute int8")
     try:
-        from mqtt_mdi.training.convert import (  # noqa: PLC0415 -- devices have no torch
+        from mqtt_mdi.export.convert import (  # noqa: PLC0415 -- devices have no torch
             Encoding,
             convert_bundle,
             evaluation_of,

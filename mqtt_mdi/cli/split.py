@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from mqtt_mdi.cli.inspect import describe, print_bundle
+from mqtt_mdi.datasets.registry import DATASETS, read_dataset
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.datasets import DATASETS, read_dataset
 
 
 def _numbers(
@@ -140,13 +140,14 @@ def split(
     try:
         import torch  # noqa: PLC0415 -- devices, which share this command line, have no torch
 
-        from mqtt_mdi.training.loop import Normalisation, Recipe  # noqa: PLC0415
-        from mqtt_mdi.training.split_run import (  # noqa: PLC0415
+        from mqtt_mdi.datasets.normalisation import Normalisation  # noqa: PLC0415
+        from mqtt_mdi.splitting.run import (  # noqa: PLC0415
             Choices,
             split_module_bundle,
             split_onnx_bundle,
         )
-        from mqtt_mdi.training.tapped import Split  # noqa: PLC0415
+        from mqtt_mdi.splitting.tapped import Split  # noqa: PLC0415
+        from mqtt_mdi.training.loop import Recipe  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"splitting needs {error.name}: pip install 'mqtt-mdi[train]'") from error
     is_file = network.endswith(".onnx")

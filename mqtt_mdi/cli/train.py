@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mqtt_mdi.cli.inspect import describe, numbers, print_bundle
+from mqtt_mdi.datasets.registry import DATASETS, read_dataset
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.datasets import DATASETS, read_dataset
 
 
 def chosen_device(name: str) -> str:

@@ -9,8 +9,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from mqtt_mdi.training.data import Labelled
-from mqtt_mdi.training.loop import Normalisation, Watch, logits_of
+from mqtt_mdi.datasets.labelled import Labelled
+from mqtt_mdi.datasets.normalisation import Normalisation
+from mqtt_mdi.export.calibrate import logits_of
+from mqtt_mdi.training.loop import Watch
 
 CURVES_FILE, CURVES_PICTURE = "curves.csv", "curves.svg"
 

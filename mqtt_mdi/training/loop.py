@@ -5,18 +5,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mqtt_mdi.datasets.labelled import Labelled
+from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.data import Labelled
 from mqtt_mdi.training.methods import Loss
 
 Progress = Callable[[int, int, int, float], None]
 """Called after each step with epoch, step, steps per epoch and loss."""
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 Watch = Callable[[int, float, nn.Module], None]
 """Called after each epoch with its number from 1, its mean loss and the averaged model."""
@@ -42,32 +43,6 @@ class Recipe:
     seed: int = 1
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """Per-channel mean and standard deviation of pixel values in 0..1."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """Map (N, C, H, W) uint8 to normalised float32."""
-        mean = torch.tensor(self.mean, device=pictures.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=pictures.device).view(1, -1, 1, 1)
-        return (pictures.float() / 255 - mean) / std
-
-
-def normalisation(pictures: NDArray[np.uint8]) -> Normalisation:
-    """Measure the normalisation of a training set (N, C, H, W).
-
-    Raises ConfigError when all pixels of a channel are alike.
-    """
-    scaled = pictures.astype(np.float32) / 255
-    mean, std = ([round(float(v), 4) for v in f(scaled, (0, 2, 3))] for f in (np.mean, np.std))
-    if min(std) <= 0:
-        raise ConfigError(f"the training pictures show nothing: their channels deviate by {std}")
-    return Normalisation(tuple(mean), tuple(std))
-
-
 def augment(pictures: Tensor, generator: torch.Generator, pad: int) -> Tensor:
     """Random crops after padding and random mirroring of a batch (N, C, H, W) uint8."""
     count, _, height, width = pictures.shape
@@ -90,6 +65,21 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     if step < warm:
         return recipe.learning_rate * (step + 1) / warm
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """A moving average that follows faster at first, so that it leaves the weights it began with."""
+
+    @torch.no_grad()
+    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
+        keep = min(decay, (1 + int(count)) / (10 + int(count)))
+        for mean, new in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(new.to(mean.dtype), 1 - keep)
+            else:
+                mean.copy_(new)
+
+    return update
 
 
 def _parameter_groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
@@ -163,11 +153,7 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
     described = repr(getattr(model, "config", type(model).__name__))
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = torch.optim.swa_utils.AveragedModel(
-        model,
-        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
-            recipe.average_decay
-        ),
-        use_buffers=True,
+        model, multi_avg_fn=_averaging(recipe.average_decay), use_buffers=True
     )
     optimizer = torch.optim.SGD(
         _parameter_groups(model, recipe.weight_decay),
@@ -223,12 +209,3 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
         if watch is not None:
             watch(epoch + 1, float(total) / steps, average.module)
     return average.module.cpu().eval()
-
-
-@torch.no_grad()
-def logits_of(model: nn.Module, pictures: Tensor, normalise: Normalisation, batch: int = 100) -> Tensor:
-    """Logits of every exit for pictures (N, C, H, W) uint8: (K, N, classes), on the CPU."""
-    model.eval()
-    device = next(model.parameters()).device
-    parts = [torch.stack(model(normalise(part.to(device)))).cpu() for part in torch.split(pictures, batch)]
-    return torch.cat(parts, dim=1)

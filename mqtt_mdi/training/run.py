@@ -9,14 +9,15 @@ from safetensors.torch import load_file
 from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import Manifest, Training
 from mqtt_mdi.bundle.sample import draw_sample, write_sample
+from mqtt_mdi.datasets.labelled import Dataset, hold_out
+from mqtt_mdi.datasets.normalisation import normalisation
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.export.assemble import Evaluation
+from mqtt_mdi.export.model import export_bundle
 from mqtt_mdi.models.registry import build
 from mqtt_mdi.models.stage import Backbone
-from mqtt_mdi.training.assemble import Evaluation
 from mqtt_mdi.training.curves import watch_into
-from mqtt_mdi.training.data import Dataset, hold_out
-from mqtt_mdi.training.export import export_bundle
-from mqtt_mdi.training.loop import Progress, Recipe, fit, normalisation
+from mqtt_mdi.training.loop import Progress, Recipe, fit
 from mqtt_mdi.training.methods import loss_of
 
 

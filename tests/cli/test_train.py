@@ -7,8 +7,8 @@ from click.testing import CliRunner
 from mqtt_mdi.bundle.manifest import read_manifest
 from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.cli.train import train
+from mqtt_mdi.datasets.fashion_mnist import FASHION_MNIST_DEBIAN
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.fashion_mnist import FASHION_MNIST_DEBIAN
 
 COUNTS = {"train": 300, "t10k": 200}
 

@@ -12,13 +12,13 @@ from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, StageSpec, read_manifest
 from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.bundle.stages import read_stage
 from mqtt_mdi.bundle.trace import read_trace
+from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.engine.base import Engine
 from mqtt_mdi.engine.onnx import OnnxStage
 from mqtt_mdi.engine.torch import TorchStage
 from mqtt_mdi.errors import ProtocolError
+from mqtt_mdi.export.rebuild import network_of
 from mqtt_mdi.models.stage import Stage
-from mqtt_mdi.training.loop import Normalisation
-from mqtt_mdi.training.shorten import network_of
 
 MANIFEST = read_manifest(SHIPPED_BUNDLE)
 

@@ -14,7 +14,7 @@ DECODERS = [
     "mqtt_mdi.wire",
     "mqtt_mdi.bundle",
     "mqtt_mdi.simulation.scenario",
-    "mqtt_mdi.training.fashion_mnist",
+    "mqtt_mdi.datasets.fashion_mnist",
 ]
 DECODERS += ["PIL.JpegImagePlugin", "PIL.PngImagePlugin"]
 

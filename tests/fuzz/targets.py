@@ -29,9 +29,9 @@ from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.source import Source
 from mqtt_mdi.core.types import DeviceState, FrameKey, Task
 from mqtt_mdi.core.worker import Worker
+from mqtt_mdi.datasets.fashion_mnist import read_idx
 from mqtt_mdi.errors import BundleError, ConfigError, MdiError, ProtocolError
 from mqtt_mdi.simulation.scenario import parse_scenario
-from mqtt_mdi.training.fashion_mnist import read_idx
 from mqtt_mdi.wire import messages as m
 from mqtt_mdi.wire.access import Users, mosquitto_acl
 from mqtt_mdi.wire.asyncapi import EXAMPLES

@@ -11,12 +11,13 @@ from safetensors.torch import save_file
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, read_manifest
 from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.bundle.trace import read_trace
+from mqtt_mdi.datasets.labelled import Labelled
+from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.errors import BundleError, ConfigError
+from mqtt_mdi.export.rebuild import network_of
 from mqtt_mdi.models.registry import build
 from mqtt_mdi.training.bottleneck import Bottlenecked, bottleneck, imitation
-from mqtt_mdi.training.data import Labelled
-from mqtt_mdi.training.loop import Normalisation, Recipe, fit
-from mqtt_mdi.training.shorten import network_of
+from mqtt_mdi.training.loop import Recipe, fit
 
 SHIPPED = read_manifest(SHIPPED_BUNDLE)
 SAMPLE = read_sample(SHIPPED_BUNDLE)

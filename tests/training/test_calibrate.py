@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.calibrate import calibration_error, fit_temperature
+from mqtt_mdi.export.calibrate import calibration_error, fit_temperature
 
 
 def softmax(z: np.ndarray) -> np.ndarray:

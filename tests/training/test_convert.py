@@ -8,12 +8,12 @@ from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, Manifest, read_manifest
 from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.bundle.stages import read_stage
 from mqtt_mdi.bundle.trace import ExitTrace, read_trace
+from mqtt_mdi.datasets.labelled import Dataset, Labelled
 from mqtt_mdi.engine.onnx import OnnxStage
 from mqtt_mdi.errors import BundleError, ConfigError
-from mqtt_mdi.training.assemble import Evaluation
-from mqtt_mdi.training.convert import Encoding, convert_bundle, evaluation_of
-from mqtt_mdi.training.data import Dataset, Labelled
-from mqtt_mdi.training.timing import stage_times
+from mqtt_mdi.export.assemble import Evaluation
+from mqtt_mdi.export.convert import Encoding, convert_bundle, evaluation_of
+from mqtt_mdi.export.timing import stage_times
 from mqtt_mdi.wire.tensors import decode_tensor, encode_tensor
 
 SHIPPED = read_manifest(SHIPPED_BUNDLE)

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mqtt_mdi.datasets.fashion_mnist import fashion_mnist, read_idx
+from mqtt_mdi.datasets.labelled import hold_out
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.data import hold_out
-from mqtt_mdi.training.fashion_mnist import fashion_mnist, read_idx
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -71,7 +71,7 @@ def test_damaged_compression(damage: str, tmp_path: Path) -> None:
 
 
 def test_a_file_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mqtt_mdi.training.fashion_mnist.MAX_BYTES", 30)
+    monkeypatch.setattr("mqtt_mdi.datasets.fashion_mnist.MAX_BYTES", 30)
     path = tmp_path / "images.gz"
     path.write_bytes(gzip.compress(idx(PICTURES)))
     with pytest.raises(ConfigError, match=r"images\.gz unpacks to more than 30 bytes"):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.encoding import Scaling, decode, encode, scaling_of
+from mqtt_mdi.export.encoding import Scaling, decode, encode, scaling_of
 
 SHAPE = (3, 2, 2, 2)
 FLOAT32 = arrays(np.float32, SHAPE, elements=st.floats(-1000, 1000, width=32))

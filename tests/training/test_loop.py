@@ -5,18 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from mqtt_mdi.datasets.labelled import Labelled
+from mqtt_mdi.datasets.normalisation import Normalisation, normalisation
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.registry import build
-from mqtt_mdi.training.data import Labelled
-from mqtt_mdi.training.loop import (
-    Normalisation,
-    Progress,
-    Recipe,
-    augment,
-    fit,
-    learning_rate,
-    normalisation,
-)
+from mqtt_mdi.training.loop import Progress, Recipe, augment, fit, learning_rate
 from mqtt_mdi.training.methods import loss_of
 
 RECIPE = Recipe(epochs=3, batch=16, seed=4)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mqtt_mdi.datasets.cifar10 import CLASSES
+from mqtt_mdi.datasets.labelled import Dataset
+from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.cifar10 import CLASSES
-from mqtt_mdi.training.data import Dataset
-from mqtt_mdi.training.datasets import read_dataset
 
 
 def encoded(colour: tuple[int, int, int], size: tuple[int, int] = (8, 8), kind: str = "PNG") -> bytes:
@@ -91,7 +91,7 @@ def test_pictures_that_do_not_fit(change: dict[str, bytes], message: str, tmp_pa
 def test_a_file_beyond_the_limit(
     store: Callable[[Path, dict[str, bytes]], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mqtt_mdi.training.pictures.MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("mqtt_mdi.datasets.pictures.MAX_FILE_BYTES", 1000)
     path = store(tmp_path, FILES | {"train/red/big.png": bytes(1001)})
     with pytest.raises(ConfigError, match=r"big\.png has more than 1,000 bytes"):
         read_dataset("pictures", path, None)

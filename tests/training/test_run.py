@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from mqtt_mdi.bundle.manifest import read_manifest
+from mqtt_mdi.datasets.labelled import Dataset, Labelled
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.registry import build
 from mqtt_mdi.training.curves import CURVES_FILE, CURVES_PICTURE
-from mqtt_mdi.training.data import Dataset, Labelled
 from mqtt_mdi.training.loop import Recipe
 from mqtt_mdi.training.run import start_from, train_bundle
 

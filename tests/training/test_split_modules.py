@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.stage import StagedModel
-from mqtt_mdi.training.heads import fit_heads, head_for
-from mqtt_mdi.training.loop import Normalisation
-from mqtt_mdi.training.split import split_module
-from mqtt_mdi.training.tapped import Split, TappedModel
+from mqtt_mdi.splitting.heads import fit_heads, head_for
+from mqtt_mdi.splitting.module import split_module
+from mqtt_mdi.splitting.tapped import Split, TappedModel
 
 EXAMPLE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 OTHER = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2))

@@ -11,12 +11,12 @@ from torch import nn
 
 from mqtt_mdi.engine.onnx import OnnxStage
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.export.assemble import StageGraph, stage_spec
+from mqtt_mdi.export.graph import stage_graph
 from mqtt_mdi.models.stage import Stage
-from mqtt_mdi.training.assemble import StageGraph, stage_spec
-from mqtt_mdi.training.graph import stage_graph
-from mqtt_mdi.training.heads import head_for
-from mqtt_mdi.training.read_onnx import read_graph
-from mqtt_mdi.training.split_onnx import Activations, CutGraph, cut_graph, with_exit
+from mqtt_mdi.splitting.heads import head_for
+from mqtt_mdi.splitting.onnx_file import Activations, CutGraph, cut_graph, with_exit
+from mqtt_mdi.splitting.read_onnx import read_graph
 
 SHAPE = (3, 8, 8)
 EXAMPLE = np.random.default_rng(1).random((2, *SHAPE), np.float32)

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from mqtt_mdi.bundle.manifest import Manifest, Training
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.export.assemble import Evaluation, StageGraph, assemble
+from mqtt_mdi.export.calibrate import fit_temperature, logits_of
+from mqtt_mdi.export.graph import stage_graph
 from mqtt_mdi.models.stage import StagedModel
-from mqtt_mdi.training.assemble import Evaluation, StageGraph, assemble
-from mqtt_mdi.training.calibrate import fit_temperature
-from mqtt_mdi.training.graph import stage_graph
-from mqtt_mdi.training.loop import logits_of
 
 WEIGHTS_FILE = "weights.safetensors"
 

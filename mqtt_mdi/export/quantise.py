@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from mqtt_mdi.errors import BundleError
-from mqtt_mdi.training.encoding import INPUT
+from mqtt_mdi.export.encoding import INPUT
 
 _OPERATORS = ["Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Clip", "Relu"]
 # An exit's logits would get 255 levels, and its score fewer.

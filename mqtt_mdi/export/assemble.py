@@ -16,12 +16,12 @@ from mqtt_mdi.bundle.manifest import MANIFEST_FILE, Manifest, StageSpec, Trainin
 from mqtt_mdi.bundle.sealed import SIGNATURE_FILE
 from mqtt_mdi.bundle.thresholds import choose_thresholds
 from mqtt_mdi.bundle.trace import ExitTrace, operating_point, write_trace
+from mqtt_mdi.datasets.labelled import Labelled
+from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.engine.base import Engine
 from mqtt_mdi.engine.onnx import OnnxStage
-from mqtt_mdi.training.calibrate import calibration_error
-from mqtt_mdi.training.cost import cost_of
-from mqtt_mdi.training.data import Labelled
-from mqtt_mdi.training.loop import Normalisation
+from mqtt_mdi.export.calibrate import calibration_error
+from mqtt_mdi.export.cost import cost_of
 from mqtt_mdi.wire.frames import InputSpec
 
 _BATCH = 100

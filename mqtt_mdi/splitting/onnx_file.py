@@ -13,8 +13,8 @@ from onnx.utils import Extractor
 
 import mqtt_mdi.engine.onnx  # noqa: F401 -- before onnxruntime, which would report its use otherwise
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.read_onnx import varying_tensors
-from mqtt_mdi.training.split import first_line
+from mqtt_mdi.splitting.module import first_line
+from mqtt_mdi.splitting.read_onnx import varying_tensors
 
 import onnxruntime  # isort: skip
 

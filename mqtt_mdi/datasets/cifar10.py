@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mqtt_mdi.datasets.labelled import Dataset, Labelled
+from mqtt_mdi.datasets.pictures import SUFFIXES, pictures, reading
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.data import Dataset, Labelled
-from mqtt_mdi.training.pictures import SUFFIXES, pictures, reading
 
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer",

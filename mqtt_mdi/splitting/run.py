@@ -11,20 +11,21 @@ from torch import Tensor, nn
 from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import Manifest, Training
 from mqtt_mdi.bundle.sample import draw_sample, write_sample
+from mqtt_mdi.datasets.labelled import Dataset, Labelled, hold_out
+from mqtt_mdi.datasets.normalisation import Normalisation, normalisation
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.export.assemble import Evaluation, StageGraph, assemble
+from mqtt_mdi.export.calibrate import fit_temperature
+from mqtt_mdi.export.graph import stage_graph
+from mqtt_mdi.export.model import export_bundle
 from mqtt_mdi.models.stage import Stage
-from mqtt_mdi.training.assemble import Evaluation, StageGraph, assemble
-from mqtt_mdi.training.calibrate import fit_temperature
-from mqtt_mdi.training.data import Dataset, Labelled, hold_out
-from mqtt_mdi.training.export import export_bundle
-from mqtt_mdi.training.graph import stage_graph
-from mqtt_mdi.training.heads import ExitHead, fit_heads, head_for
-from mqtt_mdi.training.loop import Normalisation, Recipe, fit, normalisation
+from mqtt_mdi.splitting.heads import ExitHead, fit_heads, head_for
+from mqtt_mdi.splitting.module import first_line, taps
+from mqtt_mdi.splitting.onnx_file import Activations, CutGraph, cut_graph, with_exit
+from mqtt_mdi.splitting.read_onnx import read_graph
+from mqtt_mdi.splitting.tapped import Split, TappedModel
+from mqtt_mdi.training.loop import Recipe, fit
 from mqtt_mdi.training.methods import loss_of
-from mqtt_mdi.training.read_onnx import read_graph
-from mqtt_mdi.training.split import first_line, taps
-from mqtt_mdi.training.split_onnx import Activations, CutGraph, cut_graph, with_exit
-from mqtt_mdi.training.tapped import Split, TappedModel
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and of how much."""

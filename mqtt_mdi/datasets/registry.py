@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from mqtt_mdi.datasets.cifar10 import cifar10
+from mqtt_mdi.datasets.fashion_mnist import FASHION_MNIST_DEBIAN, fashion_mnist
+from mqtt_mdi.datasets.labelled import Dataset
+from mqtt_mdi.datasets.pictures import pictures
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.cifar10 import cifar10
-from mqtt_mdi.training.data import Dataset
-from mqtt_mdi.training.fashion_mnist import FASHION_MNIST_DEBIAN, fashion_mnist
-from mqtt_mdi.training.pictures import pictures
 
 DATASETS: dict[str, Callable[[Path, int | None], Dataset]] = {
     "fashion-mnist": lambda path, _: fashion_mnist(path),

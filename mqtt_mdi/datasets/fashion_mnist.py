@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mqtt_mdi.datasets.labelled import Dataset, Labelled
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.data import Dataset, Labelled
 
 FASHION_MNIST_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",

@@ -1,8 +1,11 @@
 """Calibration of exits, so that a score says how often its answer is right."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.errors import ConfigError
 
 _SHARPEST, _FLATTEST = 20.0, 0.05
@@ -33,3 +36,12 @@ def calibration_error(scores: NDArray[np.floating], correct: NDArray[np.bool_], 
     place = np.minimum((scores * bins).astype(int), bins - 1)
     gaps = np.bincount(place, weights=scores.astype(np.float64) - correct, minlength=bins)
     return float(np.abs(gaps).sum() / len(scores))
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, pictures: Tensor, normalise: Normalisation, batch: int = 100) -> Tensor:
+    """Logits of every exit for pictures (N, C, H, W) uint8: (K, N, classes), on the CPU."""
+    model.eval()
+    device = next(model.parameters()).device
+    parts = [torch.stack(model(normalise(part.to(device)))).cpu() for part in torch.split(pictures, batch)]
+    return torch.cat(parts, dim=1)

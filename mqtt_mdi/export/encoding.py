@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.cost import ACTIVATION
+from mqtt_mdi.export.cost import ACTIVATION
 
 INPUT = "input"
 _LEVELS = 255

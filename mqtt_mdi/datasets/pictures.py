@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from mqtt_mdi.datasets.labelled import Dataset, Labelled
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.training.data import Dataset, Labelled
 
 MAX_FILE_BYTES = 2**26
 """Of one file in a folder or archive; an official batch of CIFAR-10 has 31 MB."""

@@ -16,14 +16,14 @@ from mqtt_mdi.bundle.manifest import Manifest, read_manifest
 from mqtt_mdi.bundle.sample import SAMPLE_FILE
 from mqtt_mdi.bundle.stages import read_stage
 from mqtt_mdi.bundle.trace import read_trace
+from mqtt_mdi.datasets.labelled import Dataset, hold_out
+from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.engine.onnx import OnnxStage
 from mqtt_mdi.errors import BundleError, ConfigError
-from mqtt_mdi.training.assemble import Evaluation, StageGraph, assemble, stage_spec
-from mqtt_mdi.training.data import Dataset, hold_out
-from mqtt_mdi.training.encoding import decode, encode, scaling_of
-from mqtt_mdi.training.export import WEIGHTS_FILE
-from mqtt_mdi.training.loop import Normalisation
-from mqtt_mdi.training.quantise import quantise
+from mqtt_mdi.export.assemble import Evaluation, StageGraph, assemble, stage_spec
+from mqtt_mdi.export.encoding import decode, encode, scaling_of
+from mqtt_mdi.export.model import WEIGHTS_FILE
+from mqtt_mdi.export.quantise import quantise
 
 Wire = Literal["float32", "float16", "int8"]
 Compute = Literal["float32", "int8"]

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.stage import Stage
-from mqtt_mdi.training.heads import ExitHead, head_for
-from mqtt_mdi.training.loop import Normalisation
-from mqtt_mdi.training.split import listening, split_module, taps
+from mqtt_mdi.splitting.heads import ExitHead, head_for
+from mqtt_mdi.splitting.module import listening, split_module, taps
 
 Progress = Callable[[int, int], None]
 """Called with how much is done, and of how much."""
