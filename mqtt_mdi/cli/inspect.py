@@ -13,7 +13,7 @@ from rich.table import Table
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, Manifest, read_manifest
 from mqtt_mdi.bundle.stages import read_stage
 from mqtt_mdi.bundle.trace import operating_point, read_trace
-from mqtt_mdi.errors import BundleError
+from mqtt_mdi.errors import BundleError, ConfigError
 
 
 def numbers(
@@ -125,20 +125,54 @@ def print_bundle(found: dict[str, Any], console: Console) -> None:
     metavar="T1,T2,...",
     help="Replay these instead of the bundle's own, one for each exit but the last.",
 )
+@click.option(
+    "--figure",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw accuracy against multiply-adds into this file, as SVG and PNG.",
+)
+@click.option(
+    "--beside",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Another bundle to draw in, like a smaller one without early exits; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def inspect(bundle: Path, thresholds: tuple[float, ...] | None, as_json: bool) -> None:
+def inspect(
+    bundle: Path,
+    thresholds: tuple[float, ...] | None,
+    figure: Path | None,
+    beside: tuple[Path, ...],
+    as_json: bool,
+) -> None:
     """Show what a bundle holds and what its thresholds bring.
 
     BUNDLE is a folder written by `mqtt-mdi train`, by default the trained one that comes with the
     package. Accuracies are those of the data set's test pictures, run through the very graphs that
     devices run. Costs add up from exit to exit, as shares of the network without early exits; "sends"
-    is the float32 bytes that go on to the next stage. Thresholds are replayed on what each exit said of
+    is the bytes that go on to the next stage. Thresholds are replayed on what each exit said of
     each picture, so any can be tried:
 
         mqtt-mdi inspect --thresholds 0.99,0.99,0.99
     """
+    if beside and figure is None:
+        raise ConfigError("--beside draws bundles into a figure: name its file with --figure")
     found = describe(bundle, thresholds)
     if as_json:
         click.echo(json.dumps(found))
     else:
         print_bundle(found, Console())
+    if figure is not None:
+        for path in _draw([bundle, *beside], figure):
+            click.echo(f"{path} written", err=as_json)
+
+
+def _draw(bundles: Sequence[Path], path: Path) -> list[Path]:
+    try:
+        from mqtt_mdi.experiments.figures import save  # noqa: PLC0415 -- an extra
+        from mqtt_mdi.experiments.tradeoff import draw, tradeoff  # noqa: PLC0415 -- an extra
+    except ImportError as error:
+        raise ConfigError(f"figures need {error.name}: pip install 'mqtt-mdi[experiment]'") from error
+    try:
+        return save(draw([tradeoff(bundle) for bundle in bundles]), path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
