@@ -18,7 +18,9 @@ demo: $(VENV)/.ready-demo  ## frames through devices on a real broker; more with
 
 test: $(VENV)/.ready-test system  ## lint, types, layers, tests and coverage; one test with ARGS="-k name"
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
+	@if test -n "$(ARGS)"; then $(BIN)/python -m pytest $(ARGS); else \
+		$(BIN)/python -m pytest --cov --cov-report= -n 2 --dist loadfile -m "not alone" && \
+		$(BIN)/python -m pytest --cov --cov-append --cov-report= -m alone; fi
 	@test -n "$(ARGS)" || $(BIN)/python -m coverage report --skip-covered --fail-under=95 \
 		--include='mqtt_mdi/core/*,mqtt_mdi/wire/*'
 

@@ -15,6 +15,8 @@ SYSTEMS = {system.name: system for system in TOPOLOGIES}
 SLOW = 0.4
 """Of the boards' usual speed, so that what the machine itself takes weighs little."""
 
+pytestmark = pytest.mark.alone
+
 mosquitto = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="no mosquitto on PATH")
 
 
