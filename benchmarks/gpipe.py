@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import networks
 import numpy as np
@@ -38,7 +38,8 @@ def half(rank: int, *, script: bool) -> nn.Module:
     example = torch.zeros(1, *manifest.stage(1 if rank == 0 else middle + 1).input_shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(module.eval(), example)))
+        traced = torch.jit.trace(module.eval(), example)  # type: ignore[no-untyped-call]
+        return torch.jit.optimize_for_inference(torch.jit.freeze(traced))
 
 
 def batches(frames: int) -> Iterator[Tensor]:
@@ -63,13 +64,20 @@ def main() -> None:
     stage = PipelineStage(module, rank, RANKS, torch.device("cpu"))
     schedule = ScheduleGPipe(stage, IN_FLIGHT // microbatch)
     labels: list[Tensor] = []
+
+    def steps(count: int) -> Iterable[tuple[Tensor, ...]]:
+        """The first rank is given pictures; the other hears from it."""
+        if rank == 0:
+            return ((batch,) for batch in batches(count))
+        return ((),) * -(-count // IN_FLIGHT)
+
     with torch.no_grad():
-        for batch in batches(IN_FLIGHT):
-            schedule.step(*([batch] if rank == 0 else []))
+        for inputs in steps(IN_FLIGHT):
+            schedule.step(*inputs)
         distributed.barrier()
         began, spent = time.monotonic(), time.process_time()
-        for batch in batches(frames) if rank == 0 else [None] * -(-frames // IN_FLIGHT):
-            logits = schedule.step(*([batch] if batch is not None else []))
+        for inputs in steps(frames):
+            logits = schedule.step(*inputs)
             if logits is not None:
                 labels.append(logits.argmax(1))
         seconds, spent = time.monotonic() - began, time.process_time() - spent

@@ -1,28 +1,41 @@
-"""Resident memory of devices that hold one stage of the shipped network each, after a hundred frames."""
+"""Resident memory of devices that hold one stage of a network each, after a hundred frames."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import measure
+import networks
 import pipeline
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, read_manifest
+from mqtt_mdi.runtime.broker_url import BrokerURL
 
 FRAMES = 100
 
 
 def memory() -> list[measure.Row]:
     """MiB for each process of a pipeline; thresholds that never pass send every frame through all stages."""
-    stages = read_manifest(SHIPPED_BUNDLE).stage_count
     with measure.broker() as url, tempfile.TemporaryDirectory() as folder:
-        devices = [[stage] for stage in range(1, stages + 1)]
-        with pipeline.running_pipeline(url, "memory", Path(folder), devices) as parts:
-            pipeline.set_policy(url, "memory", {"thresholds": [2.0] * (stages - 1)})
-            pipeline.stream(url, "memory", FRAMES)
-            return [
-                {"process": name, "resident, MiB": measure.resident_mib(process.pid)}
-                for name, process in parts.items()
-            ]
+        mobilenet = networks.untrained("mobilenetv2", "mobilenetv2", Path(folder, "mobilenetv2")).folder
+        bundles = {"shipped": SHIPPED_BUNDLE, "mobilenetv2": mobilenet}
+        return [row for name, bundle in bundles.items() for row in _pipeline(url, name, bundle, Path(folder))]
+
+
+def _pipeline(url: BrokerURL, name: str, bundle: Path, folder: Path) -> Iterator[measure.Row]:
+    specs = read_manifest(bundle).stages
+    sizes = {f"stages {spec.index}": spec.graph_bytes / 2**20 for spec in specs}
+    options = {"coordinator": ["--bundle", str(bundle)]}
+    with pipeline.running_pipeline(url, name, folder, [[spec.index] for spec in specs], options) as parts:
+        pipeline.set_policy(url, name, {"thresholds": [2.0] * (len(specs) - 1)})
+        pipeline.stream(url, name, FRAMES)
+        for process, running in parts.items():
+            yield {
+                "network": name,
+                "process": process,
+                "its graph, MiB": sizes.get(process.partition(", ")[2], ""),
+                "resident, MiB": measure.resident_mib(running.pid),
+            }
 
 
 def main() -> None:

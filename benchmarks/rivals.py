@@ -25,7 +25,7 @@ from mqtt_mdi.runtime.client import Connection
 from mqtt_mdi.wire.frames import Frame, InputSpec, decode_frame, encode_png
 
 STATIC_BUNDLE = SHIPPED_BUNDLE.with_name("fashion-mnist-static")
-PATIENCE_S = 20.0
+PATIENCE_S, GLOO_PATIENCE_S = 20.0, 120.0
 IN_FLIGHT = 64
 RAW_IN, RAW_OUT = "raw/in", "raw/out"
 
@@ -75,14 +75,19 @@ def one_process(
 
 
 def over_gloo(size: int, mode: str, frames: int) -> measure.Row:
-    """Two processes of torch.distributed.pipelining; see gpipe.py."""
+    """Two processes of torch.distributed.pipelining (gpipe.py), for a third of the frames."""
+    frames //= 3
     port = str(free_ports("127.0.0.1", 1))
     script = str(measure.HERE / "gpipe.py")
     ranks = [
         Popen([sys.executable, script, str(rank), port, str(size), str(frames), mode], stdout=PIPE)
         for rank in (0, 1)
     ]
-    said = [json.loads(rank.communicate(timeout=PATIENCE_S * 6)[0]) for rank in ranks]
+    try:
+        said = [json.loads(rank.communicate(timeout=GLOO_PATIENCE_S)[0]) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
     last = said[-1]
     return _figures(last["frames"], last["seconds"], sum(one["cpu"] for one in said), last["right"])
 
@@ -99,30 +104,26 @@ def over_mqtt(url: BrokerURL, name: str, pids: Sequence[int], frames: int) -> me
     return _figures(frames, seconds, spent, right / frames)
 
 
-class Wire:
-    """Sends activations to a relay that computes nothing, and counts them where they come out."""
-
-    def __init__(self, url: BrokerURL, size: int) -> None:
-        self.payload = np.random.default_rng(0).bytes(size)
-        self.came = 0
-        self.connection = Connection(url, "bench-wire", on_connected=self._connected)
-
-    def _connected(self) -> None:
-        self.connection.subscribe(RAW_OUT, qos=0)
-
-    def turn(self, pids: Sequence[int], frames: int) -> measure.Row:
-        """Send so many; CPU is the relay's and the broker's."""
+def over_wire(url: BrokerURL, size: int, pids: Sequence[int], frames: int) -> measure.Row:
+    """Activations to a relay that computes nothing, and back; CPU is the relay's and the broker's."""
+    payload = np.random.default_rng(0).bytes(size)
+    connection = Connection(url, "bench-wire", on_connected=lambda: connection.subscribe(RAW_OUT, qos=0))
+    try:
+        while not connection.connected:
+            connection.poll(0.05)
         spent, began = -sum(map(measure.cpu_seconds, pids)), time.monotonic()
-        first, sent = self.came, 0
-        while self.came < first + frames:
+        sent = came = 0
+        while came < frames:
             if time.monotonic() > began + PATIENCE_S:
-                raise RuntimeError(f"{first + frames - self.came} of {frames} messages did not come out")
-            while self.connection.connected and sent < frames and sent - (self.came - first) < IN_FLIGHT:
-                self.connection.publish(RAW_IN, self.payload)
+                raise RuntimeError(f"{frames - came} of {frames} messages did not come out")
+            while sent < frames and sent - came < IN_FLIGHT:
+                connection.publish(RAW_IN, payload)
                 sent += 1
-            self.came += len(self.connection.poll(0.05))
+            came += len(connection.poll(0.05))
         seconds = time.monotonic() - began
         return _figures(frames, seconds, spent + sum(map(measure.cpu_seconds, pids)), None)
+    finally:
+        connection.close()
 
 
 def _pictures() -> tuple[list[Frame], list[int]]:
@@ -164,13 +165,12 @@ def running_rivals() -> Iterator[dict[str, Turn]]:
             pids = [broker, *(process.pid for process in parts.values())]
             turns[name] = partial(over_mqtt, url, own, pids)
         relay = stack.enter_context(measure.child("relay.py", url.host, str(url.port), RAW_IN, RAW_OUT))
-        wire = Wire(url, manifest.stage(2).activation_bytes)
-        stack.callback(wire.connection.close)
-        turns["paho relay, activations, no network"] = partial(wire.turn, [broker, relay.pid])
+        size = manifest.stage(2).activation_bytes
+        turns["paho relay, activations, no network"] = partial(over_wire, url, size, [broker, relay.pid])
         yield turns
 
 
-def rivals(rounds: int = 5, frames: int = 960) -> list[measure.Row]:
+def rivals(rounds: int = 5, frames: int = 2000) -> list[measure.Row]:
     """Frames a second and CPU for each; rivals take turns, and ratios are those of a round."""
     measured: list[measure.Row] = []
     with running_rivals() as turns:

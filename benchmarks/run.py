@@ -1,8 +1,17 @@
 """Measure what the service costs; print tables, keep the figures with the facts of the machine.
 
-python benchmarks/run.py                  all of it, twenty minutes or so
+python benchmarks/run.py                  all of it, half an hour or so
 python benchmarks/run.py hop memory       some of it
 python benchmarks/run.py --rounds 2       sooner, and less sure
+
+engines    a stage in torch, TorchScript, ONNX Runtime and int8; stages one by one and in one graph
+rivals     frames answered by one process, by torch's pipelining over gloo, by us; what the wire can carry
+hop        CPU for handing one task on, beside a raw relay
+pipeline   three devices and one; frames between devices at QoS 0 and 1
+memory     resident memory of devices with one stage
+start      from the start of a device to its first answer
+security   TLS, the spool and signatures, with and without
+simulator, worlds, planner     speed of the simulator, how true it is, and how long plans take
 """
 
 import argparse
@@ -10,11 +19,13 @@ import json
 import time
 from collections.abc import Callable
 
+import engines
 import hop
 import measure
 import memory
 import pipeline
 import planner
+import rivals
 import security
 import simulator
 import start
@@ -23,6 +34,8 @@ import worlds
 RESULTS = measure.HERE / "results"
 
 MEASURES: dict[str, tuple[str, Callable[[int], list[measure.Row]]]] = {
+    "engines": ("One frame on one thread, ms", engines.engines),
+    "rivals": ("Answering frames on one machine", rivals.rivals),
     "hop": ("CPU for each task-hop, 16 KiB activations", hop.hop),
     "memory": ("Resident memory after 100 frames, one stage a device", lambda _rounds: memory.memory()),
     "start": ("From the start of a device's process to its first answer", start.start),

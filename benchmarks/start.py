@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import measure
+import networks
 import pipeline
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
@@ -70,8 +71,16 @@ class Asker:
 
 
 def start(rounds: int = 7) -> list[measure.Row]:
-    """Seconds for each way to come by the stages."""
-    return measure.medians(first_answers(rounds, WAYS), "way")
+    """Seconds for each way to come by all stages, of the shipped network and of a larger one."""
+    rows = measure.medians(first_answers(rounds, WAYS), "way")
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = str(networks.untrained("mobilenetv2", "mobilenetv2", Path(folder)).folder)
+        ways = {
+            "MobileNetV2 1.0, stages over MQTT": [],
+            "MobileNetV2 1.0, stages from a folder": ["--bundle", bundle],
+        }
+        larger = first_answers(rounds, ways, ["--bundle", bundle])
+    return rows + measure.medians(larger, "way")
 
 
 def first_answers(

@@ -5,9 +5,14 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from live import Broker, Pipeline
 
 from mqtt_mdi.runtime.broker import running_broker
+
+# On a busy machine any example may take long.
+settings.register_profile("no hurry", deadline=None)
+settings.load_profile("no hurry")
 
 
 @pytest.fixture(scope="session")

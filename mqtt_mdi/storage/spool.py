@@ -119,8 +119,11 @@ class Spool(Database):
         self._answers: dict[FrameKey, KeptAnswer] = {}
         self._sent: list[FrameKey] = []
         self._drops: list[FrameKey] = []
+        self._held: set[FrameKey] = set()
+        """The frames without an answer that are in the file."""
         try:
             self._begin()
+            self._held.update(kept.key for kept in self.owed())
         except StorageError:
             self.close()
             raise
@@ -163,7 +166,8 @@ class Spool(Database):
 
     def keep(self, frame: KeptFrame) -> None:
         """A frame came; one that is there already stays as it is."""
-        self._keeps.setdefault(frame.key, frame)
+        if frame.key not in self._held:
+            self._keeps.setdefault(frame.key, frame)
 
     def answer(self, answer: KeptAnswer) -> None:
         """A frame is answered; its bytes are needed no more."""
@@ -176,6 +180,7 @@ class Spool(Database):
     def drop(self, frame: FrameKey) -> None:
         """Forget a frame that was refused; one that is answered stays known."""
         if frame not in self._answers and self._keeps.pop(frame, None) is None:
+            self._held.discard(frame)
             self._drops.append(frame)
 
     @property
@@ -204,6 +209,8 @@ class Spool(Database):
                 connection.execute(_SENT, [self._name(key) for key in self._sent])
             last = connection.execute(select(func.max(_frames.c.id))).scalar() or 0
             connection.execute(delete(_frames).where(_frames.c.id <= last - self._remembered, _frames.c.sent))
+        self._held.update(self._keeps)
+        self._held.difference_update(self._answers)
         for gathered in (self._keeps, self._answers, self._sent, self._drops):
             gathered.clear()
         return answers
