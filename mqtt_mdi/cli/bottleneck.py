@@ -1,17 +1,22 @@
 """`mqtt-mdi bottleneck`: learn to say in few bytes what one stage sends to the next."""
 
-import os
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mqtt_mdi.bundle.manifest import read_manifest
 from mqtt_mdi.cli.compare import print_comparison
-from mqtt_mdi.cli.convert import ROUNDS, learned_from, new_folder
-from mqtt_mdi.cli.train import chosen_device
-from mqtt_mdi.datasets.registry import DATASETS
+from mqtt_mdi.cli.convert import ROUNDS
+from mqtt_mdi.cli.learning import (
+    chosen_device,
+    known_data_options,
+    learned_from,
+    learning_options,
+    max_accuracy_loss_option,
+    new_folder,
+    training_bar,
+)
 from mqtt_mdi.errors import ConfigError
 
 
@@ -32,29 +37,13 @@ from mqtt_mdi.errors import ConfigError
     default=16,
     help="How many times fewer bytes than float32 an activation takes.",
 )
-@click.option(
-    "--dataset", type=click.Choice(list(DATASETS)), help="What it was trained on, if it does not say."
-)
-@click.option(
-    "--data", type=click.Path(path_type=Path), envvar="MDI_DATA", help="Its folder or archive, as for train."
-)
+@known_data_options
 @click.option("--epochs", type=click.IntRange(1), default=2, help="Passes over the data.")
-@click.option("--batch", type=click.IntRange(2), default=128, help="Pictures per step.")
+@learning_options
 @click.option(
     "--learning-rate", type=click.FloatRange(0, min_open=True), default=0.1, help="The highest of a run."
 )
-@click.option("--shift", type=click.IntRange(0, 64), default=2, help="Pixels that pictures are moved by.")
-@click.option("--seed", type=click.IntRange(0, 2**31), default=1, help="Of everything random.")
-@click.option(
-    "--threads", type=click.IntRange(1), default=os.cpu_count(), envvar="MDI_THREADS", help="Cores used."
-)
-@click.option("--device", default="auto", envvar="MDI_DEVICE", help="cpu, cuda, or the GPU if there is one.")
-@click.option(
-    "--max-accuracy-loss",
-    type=click.FloatRange(0, 1),
-    default=0.002,
-    help="What early exits may cost on the pictures held out, as a share of all answers.",
-)
+@max_accuracy_loss_option
 def bottleneck(
     bundle: Path,
     out: Path,
@@ -90,20 +79,7 @@ def bottleneck(
     with console.status("reading the data"):
         samples = learned_from(read_manifest(bundle), dataset, data)
     torch.set_num_threads(threads)
-    with Progress(
-        TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        task = bar.add_task("train", total=None, visible=False, epoch=0, loss=0.0)
-
-        def show(epoch: int, step: int, steps: int, loss: float) -> None:
-            done = epoch * steps + step + 1
-            bar.update(task, completed=done, total=epochs * steps, visible=True, epoch=epoch + 1, loss=loss)
-
+    with training_bar(epochs, console) as show:
         shorten_bundle(
             bundle,
             out,

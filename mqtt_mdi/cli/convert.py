@@ -6,31 +6,12 @@ from typing import Literal
 import click
 from rich.console import Console
 
-from mqtt_mdi.bundle.manifest import Manifest, read_manifest
+from mqtt_mdi.bundle.manifest import read_manifest
 from mqtt_mdi.cli.compare import print_comparison
-from mqtt_mdi.datasets.labelled import Dataset
-from mqtt_mdi.datasets.registry import DATASETS, read_dataset
+from mqtt_mdi.cli.learning import known_data_options, learned_from, max_accuracy_loss_option, new_folder
 from mqtt_mdi.errors import ConfigError
 
 ROUNDS = 200
-
-
-def learned_from(manifest: Manifest, dataset: str | None, data: Path | None) -> Dataset:
-    """Read the data that a bundle was trained on, at its size; raises ConfigError."""
-    name = dataset or manifest.trained.dataset
-    if name not in DATASETS:
-        raise ConfigError(
-            f"the bundle was trained on {name!r}, which cannot be read by name; say --dataset and --data"
-        )
-    return read_dataset(name, data, min(manifest.input.height, manifest.input.width))
-
-
-def new_folder(out: Path) -> None:
-    """Make the folder of a new bundle; raises ConfigError where it cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
 
 
 @click.command(
@@ -56,21 +37,11 @@ def new_folder(out: Path) -> None:
     default="float32",
     help="What stages compute in; int8 quantises weights and activations.",
 )
-@click.option(
-    "--dataset", type=click.Choice(list(DATASETS)), help="What it was trained on, if it does not say."
-)
-@click.option(
-    "--data", type=click.Path(path_type=Path), envvar="MDI_DATA", help="Its folder or archive, as for train."
-)
+@known_data_options
 @click.option(
     "--hold-out", type=int, help="Training pictures kept for ranges and thresholds, if it does not say."
 )
-@click.option(
-    "--max-accuracy-loss",
-    type=click.FloatRange(0, 1),
-    default=0.002,
-    help="What early exits may cost on those, as a share of all answers.",
-)
+@max_accuracy_loss_option
 def convert(
     bundle: Path,
     out: Path,

@@ -1,6 +1,5 @@
 """`mqtt-mdi split`: from a network of one's own to a bundle that devices can run."""
 
-import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from mqtt_mdi.cli.inspect import describe, print_bundle
-from mqtt_mdi.datasets.registry import DATASETS, read_dataset
+from mqtt_mdi.cli.learning import (
+    chosen_device,
+    learning_options,
+    max_accuracy_loss_option,
+    new_data_options,
+    new_folder,
+)
+from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError
 
 
@@ -48,20 +54,7 @@ def _numbers(
     default=True,
     help="Train the exits alone, in minutes, or the network with them (not of an ONNX file).",
 )
-@click.option(
-    "--dataset",
-    type=click.Choice(list(DATASETS)),
-    default="fashion-mnist",
-    envvar="MDI_DATASET",
-    help="What to learn. `pictures` are your own: train/CLASS/*.jpg and test/CLASS/*.jpg.",
-)
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    envvar="MDI_DATA",
-    help="Its folder or archive; Debian's package when not given for fashion-mnist.",
-)
-@click.option("--size", type=click.IntRange(8, 1024), help="Scale pictures by class to squares of this size.")
+@new_data_options
 @click.option("--samples", type=click.IntRange(2), help="Take so many training pictures.  [default: all]")
 @click.option(
     "--mean", callback=_numbers, metavar="M1,M2,M3", help="What the network takes pictures to have,"
@@ -74,7 +67,7 @@ def _numbers(
     help="Folder that becomes the bundle.  [default: runs/MODULE]",
 )
 @click.option("--epochs", type=click.IntRange(1), default=20, help="Passes over the data.")
-@click.option("--batch", type=click.IntRange(2), default=128, help="Pictures per step.")
+@learning_options
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, min_open=True),
@@ -82,26 +75,9 @@ def _numbers(
     help="Of --no-freeze; 0.15 suits a network that is not trained yet.",
 )
 @click.option(
-    "--shift",
-    type=click.IntRange(0, 64),
-    default=2,
-    help="Of --no-freeze: pixels that pictures are moved by.",
-)
-@click.option(
-    "--seed", type=click.IntRange(0, 2**31), default=1, envvar="MDI_SEED", help="Of everything random."
-)
-@click.option(
-    "--threads", type=click.IntRange(1), default=os.cpu_count(), envvar="MDI_THREADS", help="Cores used."
-)
-@click.option(
     "--hold-out", type=int, default=2000, help="Training pictures kept for calibration and thresholds."
 )
-@click.option(
-    "--max-accuracy-loss",
-    type=click.FloatRange(0, 1),
-    default=0.002,
-    help="What early exits may cost on those, as a share of all answers.",
-)
+@max_accuracy_loss_option
 @click.option("--sample", type=click.IntRange(0), default=1000, help="Test pictures put beside the model.")
 def split(
     network: str,
@@ -121,6 +97,7 @@ def split(
     shift: int,
     seed: int,
     threads: int,
+    device: str,
     hold_out: int,
     max_accuracy_loss: float,
     sample: int,
@@ -158,16 +135,13 @@ def split(
     console = Console()
     module = None if is_file else _build(network)
     out = out or Path("runs", Path(network).stem if is_file else network.partition(":")[0].rpartition(".")[2])
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
+    new_folder(out)
     with console.status(f"reading {dataset}"):
         found = read_dataset(dataset, data, size)
     torch.set_num_threads(threads)
     recipe = Recipe(epochs=epochs, batch=batch, learning_rate=learning_rate, shift=shift, seed=seed)
     normalise = Normalisation(mean, std) if mean and std else None
-    choices = Choices(samples, hold_out, sample, max_accuracy_loss, recipe, normalise)
+    choices = Choices(samples, hold_out, sample, max_accuracy_loss, recipe, normalise, chosen_device(device))
     cutting = Split(Path(network).name if is_file else network, cuts, last)
     with Progress(
         TextColumn("{task.description}"),

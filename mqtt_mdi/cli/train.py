@@ -1,46 +1,28 @@
 """`mqtt-mdi train`: from a data set to a bundle that devices can run."""
 
-import os
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mqtt_mdi.cli.inspect import describe, numbers, print_bundle
-from mqtt_mdi.datasets.registry import DATASETS, read_dataset
+from mqtt_mdi.cli.learning import (
+    chosen_device,
+    learning_options,
+    max_accuracy_loss_option,
+    new_data_options,
+    new_folder,
+    training_bar,
+)
+from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError
-
-
-def chosen_device(name: str) -> str:
-    """The device to train on; raises ConfigError for one that this machine does not have."""
-    import torch  # noqa: PLC0415 -- devices, which share this command line, have no torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in {"cpu", "cuda"} or (name == "cuda" and not torch.cuda.is_available()):
-        raise ConfigError(f"--device {name}: torch finds no such device here; choose cpu or auto")
-    return name
 
 
 @click.command(
     short_help="Train a network with early exits into a bundle.", context_settings={"show_default": True}
 )
 @click.option("--model", default="mobilenetv2", envvar="MDI_MODEL", help="Which network to train.")
-@click.option(
-    "--dataset",
-    type=click.Choice(list(DATASETS)),
-    default="fashion-mnist",
-    envvar="MDI_DATASET",
-    help="What to learn. `pictures` are your own: train/CLASS/*.jpg and test/CLASS/*.jpg.",
-)
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    envvar="MDI_DATA",
-    help="Its folder or archive; Debian's package when not given for fashion-mnist.",
-)
-@click.option("--size", type=click.IntRange(8, 1024), help="Scale pictures by class to squares of this size.")
+@new_data_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -50,18 +32,9 @@ def chosen_device(name: str) -> str:
 @click.option(
     "--epochs", type=click.IntRange(1), default=20, envvar="MDI_EPOCHS", help="Passes over the data."
 )
-@click.option("--batch", type=click.IntRange(2), default=128, envvar="MDI_BATCH", help="Pictures per step.")
+@learning_options
 @click.option(
     "--width", type=click.FloatRange(0.1, 4), default=0.5, envvar="MDI_WIDTH", help="Share of channels."
-)
-@click.option(
-    "--shift", type=click.IntRange(0, 64), default=2, help="Pixels that pictures are moved by at random."
-)
-@click.option(
-    "--seed", type=click.IntRange(0, 2**31), default=1, envvar="MDI_SEED", help="Of everything random."
-)
-@click.option(
-    "--threads", type=click.IntRange(1), default=os.cpu_count(), envvar="MDI_THREADS", help="Cores used."
 )
 @click.option(
     "--method", default="distilled", help="How the exits learn: distilled (from the last one, too) or joint."
@@ -77,17 +50,9 @@ def chosen_device(name: str) -> str:
     help="Start from these, a state dictionary with torchvision's names (.pth or .safetensors).",
 )
 @click.option(
-    "--device", default="auto", envvar="MDI_DEVICE", help="cpu, cuda, or the GPU if there is one (auto)."
-)
-@click.option(
     "--hold-out", type=int, default=2000, help="Training pictures kept for calibration and thresholds."
 )
-@click.option(
-    "--max-accuracy-loss",
-    type=click.FloatRange(0, 1),
-    default=0.002,
-    help="What early exits may cost on those, as a share of all answers.",
-)
+@max_accuracy_loss_option
 @click.option("--sample", type=click.IntRange(0), default=1000, help="Test pictures put beside the model.")
 def train(
     model: str,
@@ -125,30 +90,18 @@ def train(
         raise ConfigError(f"training needs {error.name}: pip install 'mqtt-mdi[train]'") from error
     console = Console()
     out = out or Path("runs", dataset)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
+    new_folder(out)
     with console.status(f"reading {dataset}"):
         samples = read_dataset(dataset, data, size)
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         console.print(f"{checkpoint} found: going on from its last finished epoch")
     torch.set_num_threads(threads)
-    with Progress(
-        TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        task = bar.add_task("train", total=None, visible=False, epoch=0, loss=0.0)
+    with training_bar(epochs, console) as bar:
 
         def show(epoch: int, step: int, steps: int, loss: float) -> None:
-            done = epoch * steps + step + 1
-            bar.update(task, completed=done, total=epochs * steps, visible=True, epoch=epoch + 1, loss=loss)
-            if done == epochs * steps:
+            bar(epoch, step, steps, loss)
+            if (epoch + 1, step + 1) == (epochs, steps):
                 console.print("trained; calibrating, exporting and measuring every exit")
 
         train_bundle(

@@ -38,7 +38,8 @@ _BATCH = 100
 class Choices:
     """What a user decides besides the network: how many training pictures (None for all), and the rest.
 
-    `normalise` is that of the pictures when None; `recipe` also serves the exits of a frozen network.
+    `normalise` is that of the pictures when None; `recipe` also serves the exits of a frozen network, which
+    learn on the CPU whatever `device` the rest would.
     """
 
     samples: int | None
@@ -47,6 +48,7 @@ class Choices:
     max_accuracy_loss: float
     recipe: Recipe
     normalise: Normalisation | None = None
+    device: str = "cpu"
 
 
 def split_module_bundle(  # noqa: PLR0913 -- each is an independent choice of the caller
@@ -91,6 +93,7 @@ def split_module_bundle(  # noqa: PLR0913 -- each is an independent choice of th
             progress=lambda epoch, step, steps, _: progress(
                 "training", epoch * steps + step + 1, recipe.epochs * steps
             ),
+            device=choices.device,
         )
     progress(_MEASURE, 0, 1)
     manifest = export_bundle(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, read_manifest
 from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.bundle.trace import read_trace, replay
-from mqtt_mdi.cli.convert import learned_from
+from mqtt_mdi.cli.learning import learned_from
 from mqtt_mdi.cli.main import cli
 from mqtt_mdi.errors import BundleError, ConfigError
 from mqtt_mdi.wire.frames import encode_png

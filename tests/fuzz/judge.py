@@ -12,6 +12,9 @@ from fuzz.targets import Target
 SLOW_S = 1.0
 """Of processor time, so that a busy machine is no fault."""
 
+TRACED = 10
+"""How much slower pure Python is, at most, while its coverage is measured."""
+
 GREEDY_BYTES = 256 * 2**20
 
 
@@ -39,7 +42,7 @@ def judge(target: Target, data: bytes) -> Verdict:
     except Exception as error:  # noqa: BLE001 -- this is what is looked for
         said = fault = f"{type(error).__name__} in {place(error)}: {str(error)[:200]}"
     seconds, grown = time.process_time() - began, peak_bytes() - before
-    if fault is None and seconds > SLOW_S:
+    if fault is None and seconds > SLOW_S * (TRACED if sys.gettrace() else 1):
         fault = f"hang: {seconds:.1f} s"
     if fault is None and grown > GREEDY_BYTES:
         fault = f"memory: {grown >> 20} MiB"
