@@ -61,7 +61,7 @@ $(BIN)/python:
 
 $(VENV)/.ready-demo: $(INPUTS) | $(BIN)/python
 	@echo "installing mqtt-mdi into $(VENV) (once, about half a minute)"
-	@$(INSTALL) -e .
+	@$(INSTALL) -e '.[page]'
 	@touch $@
 
 $(VENV)/.ready-test: $(INPUTS) | $(BIN)/python
@@ -74,6 +74,7 @@ system:
 	@missing=; PATH=$$PATH:/usr/sbin; \
 	command -v mosquitto >/dev/null || missing="$$missing mosquitto"; \
 	command -v mosquitto_sub >/dev/null || missing="$$missing mosquitto-clients"; \
+	command -v chromium >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
 	test -d /usr/share/datasets/fashion-mnist || missing="$$missing dataset-fashion-mnist"; \
 	test -z "$$missing" && exit 0; \
 	sudo=; test "$$(id -u)" = 0 || sudo="sudo -n"; \

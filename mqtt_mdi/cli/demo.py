@@ -1,12 +1,14 @@
 """`mqtt-mdi demo`: the whole service on this machine, every part a process of its own."""
 
 import json
+import os
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -18,13 +20,15 @@ from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, Manifest, read_manifest
 from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.bundle.trace import read_trace
 from mqtt_mdi.cli.options import bundle_option, stop_on_signals
+from mqtt_mdi.cli.page import page_installed, page_options
 from mqtt_mdi.cli.stream import READY_S, stream_sample
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.runtime.broker import choose, running_broker
+from mqtt_mdi.runtime.broker import choose, free_ports, running_broker
 from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.processes import Part, running
 from mqtt_mdi.runtime.sensor import SensorSettings, SensorShell, Tally, wait_until_ready
 from mqtt_mdi.storage.store import Summary, read_summary
+from mqtt_mdi.web.address import LOOPBACK, Address, new_token
 from mqtt_mdi.wire.frames import encode_png
 
 STORED_WITHIN_S = 20.0
@@ -43,15 +47,23 @@ def spread(stage_count: int, devices: int) -> list[list[int]]:
 
 @contextmanager
 def running_parts(
-    broker: BrokerURL, pipeline: str, bundle: Path, database: Path, devices: int, emulate: float | None
+    broker: BrokerURL,
+    pipeline: str,
+    bundle: Path,
+    database: Path,
+    devices: int,
+    emulate: float | None,
+    page: Address | None = None,
 ) -> Iterator[list[Part]]:
-    """A coordinator, a source and devices, started together."""
+    """A coordinator, with its page if there is an address for it, a source and devices, started together."""
     manifest = read_manifest(bundle)
     common = ["--pipeline", pipeline]
     parts = {
         "coordinator": ["coordinator", *common, "--bundle", str(bundle), "--db", str(database)],
         "source-1": ["source", *common, "--id", "source-1", "--stages", "none"],
     }
+    if page is not None:
+        parts["coordinator"] += ["--http", str(page)]
     for number, stages in enumerate(spread(manifest.stage_count, devices), 1):
         held = ",".join(map(str, stages))
         parts[f"device-{number}"] = ["device", *common, "--id", f"device-{number}", "--stages", held]
@@ -113,6 +125,7 @@ def running_parts(
 )
 @bundle_option("Folder of a model with a sample; the shipped one by default.", SHIPPED_BUNDLE)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON on the last line.")
+@page_options("a free port of this machine, if `mqtt-mdi[page]` is installed")
 @click.option("--serve", is_flag=True, help="Send no frames; stay up for yours.")
 def demo(
     frames: int,
@@ -124,6 +137,8 @@ def demo(
     database: Path | None,
     bundle: Path,
     as_json: bool,
+    page: Address | None,
+    http_token: str | None,
     serve: bool,
 ) -> None:
     """Run the whole service here: a broker, a coordinator, a source, three devices, a sensor.
@@ -145,10 +160,13 @@ def demo(
             if broker in PRIVATE
             else BrokerURL.parse(broker)
         )
-        parts = stack.enter_context(running_parts(url, pipeline, bundle, database, devices, emulate))
+        page, address = _page(page, http_token)
+        parts = stack.enter_context(running_parts(url, pipeline, bundle, database, devices, emulate, page))
+        if address is not None and not serve:
+            click.echo(f"watch it on {address}", err=True)
         if serve:
             embedded = broker in PRIVATE and choose(broker) == "embedded"
-            _serve(url, pipeline, parts, database, embedded=embedded)
+            _serve(url, pipeline, parts, database, address, embedded=embedded)
             return
         settings = SensorSettings(url, pipeline, "cam1", frames)
 
@@ -166,7 +184,22 @@ def demo(
         sys.exit(1)
 
 
-def _serve(url: BrokerURL, pipeline: str, parts: list[Part], database: Path, *, embedded: bool) -> None:
+def _page(page: Address | None, token: str | None) -> tuple[Address | None, str | None]:
+    """Where the coordinator is to serve its page, and what to open; the token goes by the environment."""
+    if page is None and not page_installed():
+        return None, None
+    page = page or Address(LOOPBACK, 0)
+    page = replace(page, port=page.port or free_ports(page.host, 1))
+    if token is None and not page.is_loopback:
+        token = new_token()
+    if token is not None:
+        os.environ["MDI_HTTP_TOKEN"] = token  # not on the command line, where everybody could read it
+    return page, page.url if token is None else f"{page.url}?token={token}"
+
+
+def _serve(
+    url: BrokerURL, pipeline: str, parts: list[Part], database: Path, address: str | None, *, embedded: bool
+) -> None:
     stopped = threading.Event()
     watcher = SensorShell(
         SensorSettings(url, pipeline, "watcher", 0), [encode_png(np.zeros((1, 1), np.uint8))]
@@ -184,6 +217,8 @@ def _serve(url: BrokerURL, pipeline: str, parts: list[Part], database: Path, *, 
     if url.username:
         where += f" -u {url.username} -P PASSWORD"
     click.echo(f"pipeline {pipeline} is up on {url}, database {database}; stop it with Ctrl-C")
+    if address is not None:
+        click.echo(f"See and steer it: {address}")
     click.echo("Send a picture, and hear the answer:")
     click.echo(f"  mosquitto_sub {where} -t 'mdi/v1/{pipeline}/results/cam1' &")
     click.echo(f"  mosquitto_pub {where} -t mdi/v1/{pipeline}/frames/cam1 -f picture.jpg")

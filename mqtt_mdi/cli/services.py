@@ -9,8 +9,9 @@ import click
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, StageSpec
 from mqtt_mdi.cli.options import BytesType, StagesType, broker_options, bundle_option, stop_on_signals
-from mqtt_mdi.planning.solve import solver
+from mqtt_mdi.cli.page import page_options, showing
 from mqtt_mdi.runtime.broker_url import BrokerURL
+from mqtt_mdi.web.address import Address
 
 Stages = frozenset[int] | Literal["all"]
 
@@ -47,26 +48,37 @@ def default_id(role: str) -> str:
     help="Private key, as `mqtt-mdi certs` makes it, to sign the model with.  [default: as the bundle is "
     "signed, if it is]",
 )
+@page_options("no page")
 def coordinator(
-    broker: BrokerURL, pipeline: str, bundle: Path, database: Path, patch: str, sign_with: Path | None
+    broker: BrokerURL,
+    pipeline: str,
+    bundle: Path,
+    database: Path,
+    patch: str,
+    sign_with: Path | None,
+    page: Address | None,
+    http_token: str | None,
 ) -> None:
     """Publish the model and the policy, store results, answer changes of policy.
 
     Frames do not pass through the coordinator: sources and devices go on while it is down, and the
-    broker keeps the results for it.
+    broker keeps the results for it. With --http it serves a page that shows and steers all of it.
 
     \b
     Example:
+      mqtt-mdi coordinator --http :8080
       mqtt-mdi coordinator --broker mqtt://gateway --db /var/lib/mqtt-mdi/cams.db
       mqtt-mdi coordinator --policy '{"strategy": "planner"}'
       sqlite3 /var/lib/mqtt-mdi/cams.db 'select * from summary'
     """  # noqa: D301 -- click's mark for lines to keep
+    from mqtt_mdi.planning.solve import solver  # noqa: PLC0415 -- only a coordinator plans
     from mqtt_mdi.runtime.coordinator import CoordinatorSettings, CoordinatorShell  # noqa: PLC0415 -- SQLAlchemy
 
     settings = CoordinatorSettings(broker, pipeline, bundle, database, patch, sign_with)
     shell = CoordinatorShell(settings, solver(bundle))
-    stop_on_signals(shell.stop)
-    shell.serve()
+    with showing(shell, page, http_token):
+        stop_on_signals(shell.stop)
+        shell.serve()
 
 
 def _device_options(default_stages: str) -> list[click.Option]:

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -50,6 +51,8 @@ SESSION_S = 7 * 24 * 3600
 SOLVER = "solver"
 LATE = 3
 """Times its limit after which a solver that ignores it is given up."""
+
+Answer = Callable[[PolicyReply], None]
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,9 @@ class CoordinatorShell(Shell):
         self.solver = Solver(solve, lambda solved: self.call(lambda: self.tell(solved)))
         self._gathered = Gathered()
         self._writing: Gathered | None = None
-        self._storage_error: str | None = None
-        self._decision: str | None = None
+        self.storage_error: str | None = None
+        self.decision: str | None = None
+        self.metrics: Metrics | None = None
         self._began = False
 
     def serve(self) -> None:
@@ -234,13 +238,38 @@ class CoordinatorShell(Shell):
     def _hear_patch(self, message: Message) -> None:
         if message.retain:
             raise ProtocolError("a retained patch would be applied at every start; publish it without")
+        self._patch(message.payload, lambda reply: self._answer(message, reply))
+
+    def edit(self, payload: bytes, expected: int | None, answer: Answer) -> None:
+        """Change the policy as `policy/set` does; in the loop's thread.
+
+        Args:
+            payload: A JSON merge patch.
+            expected: The version that the change was made for, so that one of two at once is told.
+            answer: Called once, in this thread.
+        """
+        version = self.machine.policy.version
+        reason = None
+        if not self.connection.connected:
+            reason = (
+                f"there is no connection to {self.connection.url}: nobody would hear of it, try again later"
+            )
+        elif expected is not None and expected != version:
+            reason = (
+                f"version {version} came while version {expected} was edited: look at it, then send again"
+            )
+        if reason is None:
+            self._patch(payload, answer)
+        else:
+            answer(PolicyReply(accepted=False, version=version, reason=reason))
+
+    def _patch(self, payload: bytes, answer: Answer) -> None:
         try:
-            patch = PATCH.decode(message.payload)
+            patch = PATCH.decode(payload)
         except ProtocolError as error:
-            version = self.machine.policy.version
-            self._answer(message, PolicyReply(accepted=False, version=version, reason=str(error)))
-            return
-        self.tell(events.PatchRequested(patch, message))
+            answer(PolicyReply(accepted=False, version=self.machine.policy.version, reason=str(error)))
+        else:
+            self.tell(events.PatchRequested(patch, answer))
 
     def _carry_out(self, effect: object) -> None:
         match effect:
@@ -251,15 +280,15 @@ class CoordinatorShell(Shell):
                 self.connection.publish(self.topics.policy, POLICY.encode(policy), qos=1, retain=True)
                 self._publish_state()
             case effects.AnswerPatch(request, version, reason):
-                assert isinstance(request, Message)
-                self._answer(request, PolicyReply(accepted=reason is None, version=version, reason=reason))
+                assert callable(request)
+                request(PolicyReply(accepted=reason is None, version=version, reason=reason))
             case effects.SolvePlan(system, policy):
                 self.solver.begin(system, policy)
                 limit = self.now() + LATE * policy.planning.time_limit_s
                 self.set_timer(SOLVER, limit, lambda _key: self.solver.give_up())
             case effects.RecordDecision(reason):
                 log.info("planner: %s", reason)
-                self._decision = reason[:MAX_DECISION]
+                self.decision = reason[:MAX_DECISION]
                 self._publish_state()
             case effects.RecordDevice(state):
                 self._gathered.devices.append((state, time.time()))
@@ -290,7 +319,7 @@ class CoordinatorShell(Shell):
     def _close_window(self, window: Window, totals: Window, online: int) -> None:
         if window.answered or window.failed or window.graded:
             self._gathered.windows.append((window, time.time() - window.seconds))
-        metrics = Metrics(
+        self.metrics = Metrics(
             throughput=window.answered / window.seconds if window.seconds else 0.0,
             accuracy=totals.correct / totals.graded if totals.graded else None,
             answered=totals.answered,
@@ -303,15 +332,15 @@ class CoordinatorShell(Shell):
             latency_p50_ms=window.latency_p50_ms,
             latency_p95_ms=window.latency_p95_ms,
         )
-        self.connection.publish(self.topics.metrics, METRICS.encode(metrics), retain=True)
+        self.connection.publish(self.topics.metrics, METRICS.encode(self.metrics), retain=True)
 
     def _publish_state(self) -> None:
         state = CoordinatorState(
             online=True,
             boot=self.boot,
             policy_version=self.machine.policy.version,
-            storage_error=self._storage_error,
-            decision=self._decision,
+            storage_error=self.storage_error,
+            decision=self.decision,
         )
         self.connection.publish(self.topics.coordinator, COORDINATOR_STATE.encode(state), qos=1, retain=True)
 
@@ -331,8 +360,8 @@ class CoordinatorShell(Shell):
         self.call(lambda: self._say_storage(reason))
 
     def _say_storage(self, error: str | None) -> None:
-        if error != self._storage_error:
-            self._storage_error = error
+        if error != self.storage_error:
+            self.storage_error = error
             self._publish_state()
 
 

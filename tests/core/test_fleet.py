@@ -237,3 +237,9 @@ PLACED = {"a": (1, 2), "b": (2,)}
 )
 def test_what_changed_by_more_than_a_quarter_is_named(now: System, expected: str | None) -> None:
     assert drift(PLANNED, now, PLACED, 0.25) == expected
+
+
+def test_a_fraction_of_a_millisecond_is_noise() -> None:
+    planned = system(a=(0.0002, 0.0002))
+    assert drift(planned, system(a=(0.0006, 0.0001)), PLACED, 0.25) is None
+    assert drift(planned, system(a=(0.0008, 0.0002)), PLACED, 0.25) is not None

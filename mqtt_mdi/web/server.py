@@ -1,0 +1,88 @@
+"""The page's own thread, in the process of the coordinator."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import uvicorn
+
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.runtime.coordinator import CoordinatorShell
+from mqtt_mdi.web.address import Address
+from mqtt_mdi.web.app import Site
+from mqtt_mdi.web.guard import Guard, token_for
+
+CONNECTIONS = 128
+STOP_WITHIN_S = 2
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams before it waits for connections to end."""
+
+    def __init__(self, config: uvicorn.Config, site: Site) -> None:
+        super().__init__(config)
+        self._site = site
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._site.feed.close()
+        await super().shutdown(sockets)
+
+
+@contextmanager
+def serving(shell: CoordinatorShell, address: Address, token: str | None = None) -> Iterator[str]:
+    """Serve the page of a coordinator for as long as the context lasts; gives the address to open.
+
+    Args:
+        shell: The coordinator; it may be running or not, yet.
+        address: Where to listen.
+        token: What to ask for, 16 characters or more; by default one is made where others reach the
+            address, and none on loopback.
+
+    Raises:
+        ConfigError: The address cannot be listened on, or the token could be guessed.
+    """
+    token = token_for(address, token)
+    listener = _listen(address)
+    address = replace(address, port=listener.getsockname()[1])
+    site = Site(shell)
+    app = Guard(site.app(), address, token, cookie=f"mdi-{shell.topics.pipeline}")
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=STOP_WITHIN_S,
+    )
+    server = _Server(config, site)
+    thread = threading.Thread(target=_work, args=(server, listener), name="page", daemon=True)
+    thread.start()
+    try:
+        yield address.url if token is None else f"{address.url}?token={token}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _work(server: uvicorn.Server, listener: socket.socket) -> None:
+    with listener:
+        asyncio.run(server.serve([listener]))
+
+
+def _listen(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family, backlog=CONNECTIONS)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"--http cannot listen on {address.host}:{address.port}: {error}; "
+            "stop what uses it or choose another"
+        ) from error
