@@ -28,7 +28,7 @@ from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.processes import Part, running
 from mqtt_mdi.runtime.sensor import SensorSettings, SensorShell, Tally, wait_until_ready
 from mqtt_mdi.storage.store import Summary, read_summary
-from mqtt_mdi.web.address import LOOPBACK, Address, new_token
+from mqtt_mdi.web.address import LOOPBACK, Address, PageSettings, new_token
 from mqtt_mdi.wire.frames import encode_png
 
 STORED_WITHIN_S = 20.0
@@ -53,7 +53,7 @@ def running_parts(
     database: Path,
     devices: int,
     emulate: float | None,
-    page: Address | None = None,
+    page: PageSettings = PageSettings(),  # noqa: B008 -- frozen
 ) -> Iterator[list[Part]]:
     """A coordinator, with its page if there is an address for it, a source and devices, started together."""
     manifest = read_manifest(bundle)
@@ -62,8 +62,10 @@ def running_parts(
         "coordinator": ["coordinator", *common, "--bundle", str(bundle), "--db", str(database)],
         "source-1": ["source", *common, "--id", "source-1", "--stages", "none"],
     }
-    if page is not None:
-        parts["coordinator"] += ["--http", str(page)]
+    if page.address is not None:
+        parts["coordinator"] += ["--http", str(page.address)]
+        for option, file in (("--http-cert", page.cert), ("--http-key", page.key)):
+            parts["coordinator"] += [] if file is None else [option, str(file)]
     for number, stages in enumerate(spread(manifest.stage_count, devices), 1):
         held = ",".join(map(str, stages))
         parts[f"device-{number}"] = ["device", *common, "--id", f"device-{number}", "--stages", held]
@@ -137,8 +139,7 @@ def demo(
     database: Path | None,
     bundle: Path,
     as_json: bool,
-    page: Address | None,
-    http_token: str | None,
+    page: PageSettings,
     serve: bool,
 ) -> None:
     """Run the whole service here: a broker, a coordinator, a source, three devices, a sensor.
@@ -160,7 +161,7 @@ def demo(
             if broker in PRIVATE
             else BrokerURL.parse(broker)
         )
-        page, address = _page(page, http_token)
+        page, address = _page(page)
         parts = stack.enter_context(running_parts(url, pipeline, bundle, database, devices, emulate, page))
         if address is not None and not serve:
             click.echo(f"watch it on {address}", err=True)
@@ -184,17 +185,16 @@ def demo(
         sys.exit(1)
 
 
-def _page(page: Address | None, token: str | None) -> tuple[Address | None, str | None]:
+def _page(page: PageSettings) -> tuple[PageSettings, str | None]:
     """Where the coordinator is to serve its page, and what to open; the token goes by the environment."""
-    if page is None and not page_installed():
-        return None, None
-    page = page or Address(LOOPBACK, 0)
-    page = replace(page, port=page.port or free_ports(page.host, 1))
-    if token is None and not page.is_loopback:
-        token = new_token()
+    if page.address is None and not page_installed():
+        return page, None
+    address = page.address or Address(LOOPBACK, 0)
+    address = replace(address, port=address.port or free_ports(address.host, 1))
+    token = page.token or (None if address.is_loopback else new_token())
     if token is not None:
         os.environ["MDI_HTTP_TOKEN"] = token  # not on the command line, where everybody could read it
-    return page, page.url if token is None else f"{page.url}?token={token}"
+    return replace(page, address=address), address.url(token, tls=page.tls)
 
 
 def _serve(

@@ -14,7 +14,7 @@ from pages import Server, rows, send_sample, shown, where
 from mqtt_mdi.cli.page import showing
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker import running_broker
-from mqtt_mdi.web.address import Address
+from mqtt_mdi.web.address import Address, PageSettings
 from mqtt_mdi.wire.schemas import json_schemas
 
 TOTALS = """
@@ -211,7 +211,8 @@ def test_what_is_no_address_is_told(text: str) -> None:
 )
 def test_addresses(text: str, url: str, loopback: bool) -> None:  # noqa: FBT001 -- a case
     address = Address.parse(text)
-    assert (address.url, address.is_loopback) == (url, loopback)
+    assert (address.url(), address.is_loopback) == (url, loopback)
+    assert address.url("abc", tls=True) == f"https{url.removeprefix('http')}?token=abc"
     assert Address.parse(str(address)) == address
 
 
@@ -219,8 +220,8 @@ def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "starlette", None)
     with (
         pytest.raises(ConfigError, match=r"pip install 'mqtt-mdi\[page\]'"),
-        showing(None, Address("", 0), None),
-    ):  # type: ignore[arg-type]
+        showing(None, PageSettings(Address("", 0))),  # type: ignore[arg-type]
+    ):
         pass
 
 
