@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -53,9 +53,13 @@ def running_parts(
     database: Path,
     devices: int,
     emulate: float | None,
-    page: PageSettings = PageSettings(),  # noqa: B008 -- frozen
+    page: PageSettings,
+    go_on: Callable[[], None],
 ) -> Iterator[list[Part]]:
-    """A coordinator, with its page if there is an address for it, a source and devices, started together."""
+    """A coordinator, with its page if there is an address for it, a source and devices, started together.
+
+    `go_on` is asked before each start; what it raises ends those that were started.
+    """
     manifest = read_manifest(bundle)
     common = ["--pipeline", pipeline]
     parts = {
@@ -73,9 +77,11 @@ def running_parts(
             parts[f"device-{number}"] += ["--emulate", str(emulate)]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mqtt-mdi-demo-")))
-        yield [
-            stack.enter_context(running(name, arguments, broker, folder)) for name, arguments in parts.items()
-        ]
+        started = []
+        for name, arguments in parts.items():
+            go_on()
+            started.append(stack.enter_context(running(name, arguments, broker, folder)))
+        yield started
 
 
 @click.command(short_help="Run the whole service on this machine.")
@@ -155,6 +161,8 @@ def demo(
     if database.exists() and not serve:
         raise ConfigError(f"--db {database} exists: the demo begins a new database, choose another path")
     database.parent.mkdir(parents=True, exist_ok=True)
+    stopped = threading.Event()
+    stop_on_signals(stopped.set)  # and nothing is raised in the middle of a start, which would lose a process
     with ExitStack() as stack:
         url = (
             stack.enter_context(running_broker(choose(broker), port))
@@ -162,20 +170,19 @@ def demo(
             else BrokerURL.parse(broker)
         )
         page, address = _page(page)
-        parts = stack.enter_context(running_parts(url, pipeline, bundle, database, devices, emulate, page))
+        parts = stack.enter_context(
+            running_parts(url, pipeline, bundle, database, devices, emulate, page, lambda: _check(stopped))
+        )
         if address is not None and not serve:
             click.echo(f"watch it on {address}", err=True)
         if serve:
             embedded = broker in PRIVATE and choose(broker) == "embedded"
-            _serve(url, pipeline, parts, database, address, embedded=embedded)
+            _serve(url, pipeline, parts, database, address, stopped, embedded=embedded)
             return
         settings = SensorSettings(url, pipeline, "cam1", frames)
-
-        def alive() -> None:
-            for part in parts:
-                part.check()
-
-        tally = stream_sample(settings, bundle, alive)
+        tally = stream_sample(settings, bundle, lambda: _check(stopped, parts))
+        if not tally.sent:
+            raise KeyboardInterrupt
         summary = _wait_until_stored(database, pipeline, tally)
     figures = _figures(summary, tally, bundle, database)
     _print_table(figures)
@@ -183,6 +190,14 @@ def demo(
         click.echo(json.dumps(figures))
     if tally.sent != frames or tally.answered != frames or tally.duplicates:
         sys.exit(1)
+
+
+def _check(stopped: threading.Event, parts: Sequence[Part] = ()) -> None:
+    """Raise KeyboardInterrupt when we were told to stop, ConfigError when a part has ended."""
+    if stopped.is_set():
+        raise KeyboardInterrupt
+    for part in parts:
+        part.check()
 
 
 def _page(page: PageSettings) -> tuple[PageSettings, str | None]:
@@ -198,20 +213,21 @@ def _page(page: PageSettings) -> tuple[PageSettings, str | None]:
 
 
 def _serve(
-    url: BrokerURL, pipeline: str, parts: list[Part], database: Path, address: str | None, *, embedded: bool
+    url: BrokerURL,
+    pipeline: str,
+    parts: list[Part],
+    database: Path,
+    address: str | None,
+    stopped: threading.Event,
+    *,
+    embedded: bool,
 ) -> None:
-    stopped = threading.Event()
     watcher = SensorShell(
         SensorSettings(url, pipeline, "watcher", 0), [encode_png(np.zeros((1, 1), np.uint8))]
     )
 
-    def waiting(_missing: list[str]) -> None:
-        for part in parts:
-            part.check()
-
-    wait_until_ready(watcher, READY_S, waiting)
+    wait_until_ready(watcher, READY_S, lambda _missing: _check(stopped, parts))
     watcher.connection.close()
-    stop_on_signals(stopped.set)
     # Mosquitto's clients speak MQTT 3.1.1 unless told otherwise; the embedded broker takes that elsewhere.
     where = f"-h {url.host} -p {url.port + 1 if embedded else url.port}"
     if url.username:
