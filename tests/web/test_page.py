@@ -1,35 +1,21 @@
 """The page in a browser, on a running pipeline. Screenshots lie in runs/screenshots afterwards."""
 
-import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from browsers import DESKTOP, SCREENSHOTS, needs_chromium, opened
 from live import Broker, Pipeline, Process, running, until
 from pages import STAGES, Server, rows, send_sample, shown, where
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from mqtt_mdi.core.policy import Policy
 
-SCREENSHOTS = Path("runs/screenshots")
-CHROMIUM = shutil.which("chromium")
-DESKTOP, PHONE = (1360, 900), (390, 844)
+PHONE = (390, 844)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
+pytestmark = needs_chromium
 
 Shown = tuple[Pipeline, Server, dict[str, Process]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # a browser of root has no sandbox
-    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +25,6 @@ def live(
     with shown(mosquitto, next(names), tmp_path_factory.mktemp("page")) as parts:
         send_sample(parts[0], "cam1", 40)
         yield parts
-
-
-@contextmanager
-def opened(browser: Browser, url: str, *, quiet: bool = True) -> Iterator[Page]:
-    """The page, live; `quiet` demands that nothing was complained of in the console."""
-    context = browser.new_context(
-        viewport={"width": DESKTOP[0], "height": DESKTOP[1]}, reduced_motion="reduce"
-    )
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type != "log" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(url)
-    expect(page.locator("#chip-live")).to_have_text("live")
-    yield page
-    context.close()
-    assert not quiet or not complaints
 
 
 @pytest.fixture

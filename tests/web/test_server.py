@@ -53,6 +53,17 @@ def test_the_snapshot_says_what_the_database_holds(running: tuple[Pipeline, Serv
     assert {(link["from"], link["to"]) for link in flows} <= {(a, b) for a in devices for b in devices}
 
 
+def test_devices_can_be_looked_for(running: tuple[Pipeline, Server]) -> None:
+    _, server = running
+    told = server.ask("/api/devices?search=VICE-&first=1").json
+    assert (told["found"], told["first"]) == (3, 1)
+    assert [device["device"] for device in told["devices"]] == ["device-2", "device-3"]
+    assert {device["health"] for device in told["devices"]} <= {"online", "silent"}
+    assert server.ask("/api/devices?first=7").json["devices"] == []
+    for first in ("-1", "x", "1" * 10, "%C2%B9"):
+        assert server.ask(f"/api/devices?first={first}").status == 400
+
+
 def test_history_and_rows_are_the_database(running: tuple[Pipeline, Server]) -> None:
     pipeline, server = running
     send_sample(pipeline, "cam2", 20)

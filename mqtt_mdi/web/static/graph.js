@@ -1,6 +1,6 @@
 // The devices as boxes, one below the other; what the source sends on the left, what devices send on the right.
 
-import { byId, draw, health, make, plural, rate } from "./dom.js";
+import { byId, draw, make, plural, rate } from "./dom.js";
 
 const GAPS = [14, 46];
 const ROOM = 320;
@@ -29,7 +29,7 @@ export function show(now) {
   const key = JSON.stringify([width, now.devices.map((d) => [d.device, d.role]), links.map((l) => l.id)]);
   if (key !== drawn.key) rebuild(key, width, now, links);
   const longest = Math.max(32, ...now.devices.map((d) => Math.max(d.input_queue, d.output_queue)));
-  for (const device of now.devices) update(drawn.nodes.get(device.device), device, now, longest);
+  for (const device of now.devices) update(drawn.nodes.get(device.device), device, longest);
   for (const link of links) drawn.links.get(link.id)?.(link);
 }
 
@@ -185,13 +185,13 @@ function node(device, box, nodes) {
   return parts;
 }
 
-function update(parts, device, now, longest) {
+function update(parts, device, longest) {
   if (!parts) return;
-  const { word, mood } = health(device, now.silence_s);
-  parts.group.setAttribute("class", mood === "bad" ? "offline" : mood === "warn" ? "stale" : "up");
+  const word = device.health;
+  parts.group.setAttribute("class", word);
   parts.group.dataset.device = device.device;
   parts.group.dataset.health = word;
-  parts.state.textContent = device.online && device.service_s && mood === "good"
+  parts.state.textContent = device.service_s && word === "online"
     ? `${(1000 * device.service_s).toPrecision(2)} ms a task` : word;
   parts.title.textContent = `${device.device}: ${word}, holds ${device.stages.join(", ") || "no stages"}`;
   parts.chips.forEach(([square, digit], index) => {
