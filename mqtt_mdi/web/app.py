@@ -95,6 +95,10 @@ class Site:
             },
         )
 
+    def close(self) -> None:
+        """Let go of the database."""
+        self._history.close()
+
     async def _look(self) -> View:
         return await ask(self._shell, lambda answer: answer(look(self._shell)))
 

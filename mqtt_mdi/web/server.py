@@ -81,6 +81,7 @@ def serving(shell: CoordinatorShell, settings: PageSettings) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+        site.close()
 
 
 def _work(server: uvicorn.Server, listener: socket.socket) -> None:
