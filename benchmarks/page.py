@@ -23,6 +23,7 @@ from mqtt_mdi.runtime.broker import free_ports
 LOADS = ((5, 1000), (200, 1000))
 SECONDS = 8.0
 SETTLE_S = 4.0
+ASKS_S = 1.2
 START_S = 60.0
 
 COUNT_FRAMES = """
@@ -65,26 +66,23 @@ def _measured(shown: Page, devices: int, rate: int, rounds: int) -> list[Row]:
         for _ in range(rounds):
             shown.goto("about:blank")
             empty, _, _ = shown.evaluate(COUNT_FRAMES, SECONDS)
-            alone = _cpu_share(coordinator, SECONDS)
+            cost = _cost(url, coordinator)
             shown.goto(url)
             expect(shown.locator("#chip-live")).to_have_text("live", timeout=1000 * START_S)
             time.sleep(SETTLE_S)
-            begun, cpu = time.monotonic(), measure.cpu_seconds(coordinator.pid)
-            before = _answered(url)
+            begun, before = time.monotonic(), _answered(url)
             frames, longest, busy = shown.evaluate(COUNT_FRAMES, SECONDS)
-            seconds = time.monotonic() - begun
+            answered = (_answered(url) - before) / (time.monotonic() - begun)
             found.append(
                 {
                     "devices": devices,
-                    "results/s": (_answered(url) - before) / seconds,
+                    "results/s": answered,
                     "empty page, frames/s": empty,
                     "page, frames/s": frames,
                     "page / empty": frames / empty,
                     "longest frame, ms": longest,
                     "long tasks, %": 100 * busy,
-                    **_events(url),
-                    "coordinator's CPU alone, %": 100 * alone,
-                    "watched, %": 100 * (measure.cpu_seconds(coordinator.pid) - cpu) / seconds,
+                    **cost,
                 }
             )
             shown.goto("about:blank")
@@ -131,19 +129,25 @@ def _answered(url: str) -> int:
     return answered
 
 
-def _cpu_share(process: Popen[bytes], seconds: float) -> float:
-    begun, cpu = time.monotonic(), measure.cpu_seconds(process.pid)
-    time.sleep(seconds)
-    return (measure.cpu_seconds(process.pid) - cpu) / (time.monotonic() - begun)
-
-
-def _events(url: str) -> Row:
-    """How large an event of the stream is, and how much comes in a second."""
+def _cost(url: str, coordinator: Popen[bytes]) -> Row:
+    """What the coordinator tells a page, and its CPU with and without one that asks."""
+    cpu = measure.cpu_seconds(coordinator.pid)
+    time.sleep(SECONDS)
+    alone = (measure.cpu_seconds(coordinator.pid) - cpu) / SECONDS
     sizes: list[int] = []
     with urlopen(f"{url}api/events", timeout=10) as stream:
-        stream.readline()
-        begun = time.monotonic()
-        while time.monotonic() - begun < SETTLE_S:
+        begun, cpu, asked = time.monotonic(), measure.cpu_seconds(coordinator.pid), 0.0
+        while (now := time.monotonic()) - begun < SECONDS:
             line = stream.readline()
             sizes += [len(line)] if line.startswith(b"data:") else []
-    return {"event, kB": sum(sizes) / len(sizes) / 1e3, "events, kB/s": sum(sizes) / SETTLE_S / 1e3}
+            if now - asked > ASKS_S:
+                asked = now
+                for path in ("recent", "devices", f"history?seconds=300&since={time.time() - 2}"):
+                    urlopen(f"{url}api/{path}", timeout=10).read()
+    seconds = time.monotonic() - begun
+    return {
+        "event, kB": sum(sizes) / len(sizes) / 1e3,
+        "events, kB/s": sum(sizes) / seconds / 1e3,
+        "coordinator's CPU alone, %": 100 * alone,
+        "watched, %": 100 * (measure.cpu_seconds(coordinator.pid) - cpu) / seconds,
+    }

@@ -13,6 +13,8 @@ SCREENSHOTS = Path("runs/screenshots")
 DESKTOP = (1360, 900)
 CHROMIUM = shutil.which("chromium")
 
+expect.set_options(timeout=30_000)  # a busy machine takes its time; nothing here waits for what does not come
+
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
 
 
@@ -41,4 +43,4 @@ def opened(browser: Browser, url: str, *, quiet: bool = True) -> Iterator[Page]:
     expect(page.locator("#chip-live")).to_have_text("live")
     yield page
     context.close()
-    assert not quiet or not complaints
+    assert not quiet or not complaints, complaints
