@@ -32,8 +32,9 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def opened(browser: Browser, url: str, *, quiet: bool = True) -> Iterator[Page]:
     """The page, live; `quiet` demands that nothing was complained of in the console."""
+    width, height = DESKTOP
     context = browser.new_context(
-        viewport={"width": DESKTOP[0], "height": DESKTOP[1]}, reduced_motion="reduce"
+        viewport={"width": width, "height": height}, reduced_motion="reduce", ignore_https_errors=True
     )
     page = context.new_page()
     complaints: list[str] = []

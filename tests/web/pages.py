@@ -54,12 +54,13 @@ class Server:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None and not isinstance(body, bytes):
             named = {"Content-Type": "application/json", **named}
-        with closing(self._connection()) as connection:
+        with closing(self.connection()) as connection:
             connection.request(method or ("GET" if body is None else "POST"), path, data, named)
             response = connection.getresponse()
             return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
-    def _connection(self) -> HTTPConnection:
+    def connection(self) -> HTTPConnection:
+        """A connection of one's own."""
         if not self.url.startswith("https:"):
             return HTTPConnection("127.0.0.1", self.port, timeout=10)
         context = ssl.create_default_context(cafile=self.ca)

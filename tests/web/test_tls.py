@@ -7,8 +7,10 @@ from http.client import HTTPException
 from pathlib import Path
 
 import pytest
+from browsers import needs_chromium, opened
 from live import Broker, Pipeline, Process, mqtt_mdi
 from pages import Server, where
+from playwright.sync_api import Browser, expect
 
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.certificates import issue, make_authority
@@ -57,6 +59,27 @@ def test_without_tls_nothing_is_told_and_the_log_says_why(secured: tuple[Process
     assert "in the clear" not in said
     assert "Traceback" not in said
     assert server.ask("/api/snapshot", Authorization=f"Bearer {server.token}").status == 200
+
+
+@needs_chromium
+def test_a_browser_gets_in_with_the_token(secured: tuple[Process, Server], browser: Browser) -> None:
+    _, server = secured
+    with opened(browser, server.url) as page:
+        assert page.url == server.url.partition("?")[0]
+        expect(page.locator("#graph")).to_contain_text("No devices have told of themselves yet")
+
+
+def test_an_open_stream_does_not_keep_the_coordinator(
+    mosquitto: Broker, new_pipeline: Callable[[Broker], Pipeline], secrets: Path
+) -> None:
+    files = ("--http-cert", str(secrets / "page.crt"), "--http-key", str(secrets / "page.key"))
+    coordinator = new_pipeline(mosquitto).coordinator("--http", ":0", *files)
+    watching = replace(where(coordinator), ca=secrets / "ca.crt").connection()
+    watching.request("GET", "/api/events")
+    assert watching.getresponse().readline().startswith(b"data: ")
+    assert coordinator.stop() == 0
+    watching.close()
+    assert "Traceback" not in coordinator.said()
 
 
 def test_elsewhere_without_tls_it_warns(
