@@ -20,7 +20,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from mqtt_mdi.runtime.broker import free_ports
 
-LOADS = ((5, 1000), (200, 1000))
+LOADS = ((5, 1000), (16, 1000), (200, 1000))
 SECONDS = 8.0
 SETTLE_S = 4.0
 ASKS_S = 1.2

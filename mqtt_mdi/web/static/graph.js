@@ -11,6 +11,9 @@ const LABEL = 68;
 const APEX = 0.75; // of the reach of a curve's handles, how far it gets
 const MOST_CHIPS = 8;
 const MOST_LABELS = 8;
+const MOST_LINKS = 40;
+const MOST_MOVING = 12; // more lines that move than this cost frames
+const STAY = 1.5; // by how much a line has to be outdone before it goes
 
 const place = byId("graph");
 let drawn = { key: "", nodes: new Map(), links: new Map() };
@@ -34,7 +37,7 @@ export function show(now) {
   for (const link of links) drawn.links.get(link.id)?.(link);
 }
 
-/** Links with a flow, by direction, and one line for each pair without. */
+/** Links with a flow, by direction, and one line for each pair without; the busiest where they are many. */
 function wanted(links) {
   const busy = links.filter((link) => link.bytes_s >= 1);
   const pairs = new Set(busy.map((link) => [link.from, link.to].sort().join(" ")));
@@ -45,7 +48,10 @@ function wanted(links) {
     pairs.add(pair);
     found.push({ ...link, busy: false, id: `${pair}-` });
   }
-  return found;
+  if (found.length <= MOST_LINKS) return found;
+  const weight = (link) => (link.bytes_s ?? 0) * (drawn.links.has(link.id) ? STAY : 1);
+  const chosen = new Set([...found].sort((a, b) => weight(b) - weight(a)).slice(0, MOST_LINKS));
+  return found.filter((link) => chosen.has(link));
 }
 
 function rebuild(key, width, now, links) {
@@ -68,7 +74,8 @@ function rebuild(key, width, now, links) {
   for (const device of now.devices) {
     drawn.nodes.set(device.device, node(device, boxes.get(device.device), nodes));
   }
-  place.replaceChildren(draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
+  const still = links.filter((link) => link.busy).length > MOST_MOVING;
+  place.replaceChildren(draw("svg", { class: still && "still", width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": "Graph of devices" }, tip(), wires, nodes, labels));
 }
 
