@@ -34,7 +34,12 @@ def answer(pipeline: Pipeline, frame: str, class_name: str = "Coat") -> None:
 
 
 @needs_chromium
-def test_opened_while_the_broker_is_down(names: Iterator[str], browser: Browser, tmp_path: Path) -> None:
+def test_opened_while_the_broker_is_down(
+    mosquitto: Broker,  # noqa: ARG001 -- skips where there is none
+    names: Iterator[str],
+    browser: Browser,
+    tmp_path: Path,
+) -> None:
     with ExitStack() as stack:
         with running_broker("mosquitto") as url:
             pipeline = stack.enter_context(Pipeline(Broker("mosquitto", url), next(names), tmp_path))
