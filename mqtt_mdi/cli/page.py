@@ -57,7 +57,7 @@ def page_options(default: str) -> Callable[[F], F]:
 
 def page_installed() -> bool:
     """Whether what the page needs is there."""
-    return find_spec("starlette") is not None and find_spec("uvicorn") is not None
+    return all(find_spec(name) is not None for name in ("prometheus_client", "starlette", "uvicorn"))
 
 
 @contextmanager

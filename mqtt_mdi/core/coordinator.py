@@ -21,7 +21,7 @@ from mqtt_mdi.core.effects import (
     SolvePlan,
 )
 from mqtt_mdi.core.fleet import Fleet
-from mqtt_mdi.core.ledger import Tally
+from mqtt_mdi.core.ledger import Latencies, Tally
 from mqtt_mdi.core.policy import Policy, merge_patch
 from mqtt_mdi.core.replanning import Change, Replanner
 from mqtt_mdi.core.strategies.registry import STRATEGIES
@@ -59,6 +59,7 @@ class Coordinator:
         self.fleet = Fleet(profiles)
         self.replanner = Replanner()
         self.totals = totals
+        self.latencies = Latencies()
         self.devices: dict[str, DeviceState] = {}
         self.seen_at: dict[str, float] = {}
         self._tally = Tally()
@@ -246,6 +247,7 @@ class Coordinator:
         for result in stored.results:
             if result.exit_stage is not None:
                 self._sample(result.latency_ms)
+                self.latencies.add(result.latency_ms / 1000)
 
     def _sample(self, latency_ms: float) -> None:
         """Keep a uniform sample of the window's latencies (Vitter's algorithm R)."""
