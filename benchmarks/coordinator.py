@@ -49,13 +49,8 @@ class Publisher:
     """Publishes results of frames that nobody has heard of yet, and the states of some devices."""
 
     def __init__(self, url: BrokerURL) -> None:
-        self._connection = Connection(url, "bench-publisher")
+        self._url = url
         self._frames = 0
-        self._wait(lambda: self._connection.connected)
-
-    def close(self) -> None:
-        """Disconnect."""
-        self._connection.close()
 
     def results(self, count: int) -> list[Result]:
         """As a source makes them."""
@@ -78,29 +73,34 @@ class Publisher:
         ]
 
     def publish(self, topics: Topics, results: Iterable[Result]) -> None:
-        """Publish at quality 1, and wait until the broker has all."""
-        for result in results:
-            self._wait(lambda: self._connection.unsent() < UNSENT)
-            self._connection.publish(topics.results(result.sensor), RESULT.encode(result), qos=1)
-        self._wait(lambda: not self._connection.unsent())
+        """Publish results."""
+        self._send((topics.results(result.sensor), RESULT.encode(result), False) for result in results)
 
     def introduce(self, topics: Topics) -> None:
         """Devices for the page and the metrics to show."""
-        for number in range(DEVICES):
-            state = DeviceState(
-                f"device-{number}", "b", stages=(1, 2), counters={"completed": 512}, stamp=1.0
-            )
-            self._connection.publish(
-                topics.device(state.device), DEVICE_STATE.encode(state), qos=1, retain=True
-            )
-        self._wait(lambda: not self._connection.unsent())
+        states = [
+            DeviceState(f"device-{number}", "b", stages=(1, 2), counters={"completed": 512}, stamp=1.0)
+            for number in range(DEVICES)
+        ]
+        self._send((topics.device(state.device), DEVICE_STATE.encode(state), True) for state in states)
 
-    def _wait(self, reached: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not reached():
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the broker takes nothing for {PATIENCE_S:.0f} s")
-            self._connection.poll(0.05)
+    def _send(self, messages: Iterable[tuple[str, bytes, bool]]) -> None:
+        """Publish at quality 1 and wait until the broker has all, over a connection of its own."""
+        connection = Connection(self._url, "bench-publisher")
+
+        def wait(reached: Callable[[], bool]) -> None:
+            deadline = time.monotonic() + PATIENCE_S
+            while not reached():
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"the broker takes nothing for {PATIENCE_S:.0f} s")
+                connection.poll(0.05)
+
+        with closing(connection):
+            wait(lambda: connection.connected)
+            for topic, payload, retain in messages:
+                wait(lambda: connection.unsent() < UNSENT)
+                connection.publish(topic, payload, qos=1, retain=retain)
+            wait(lambda: not connection.unsent())
 
 
 class Coordinator:
@@ -177,9 +177,11 @@ class RawSubscriber:
         self._subscribed = False
         self._client = paho.Client(CallbackAPIVersion.VERSION2, "bench-raw", protocol=paho.MQTTv5)
         self._client.on_message = self._hear
-        self._client.on_connect = lambda *_: self._client.subscribe(topics.results(), 1)
         self._client.on_subscribe = self._suback
         self._client.connect(url.host, url.port, keepalive=600)
+        while not self._client.is_connected():
+            self._client.loop(0.1)
+        self._client.subscribe(topics.results(), 1)
         while not self._subscribed:
             self._client.loop(0.1)
 
@@ -238,7 +240,7 @@ def intake(rounds: int = 5, count: int = 30_000) -> list[measure.Row]:
         url = stack.enter_context(measure.broker())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         coordinator = stack.enter_context(coordinating(url, "intake", folder))
-        publisher = stack.enter_context(closing(Publisher(url)))
+        publisher = Publisher(url)
         raw = stack.enter_context(closing(RawSubscriber(url, coordinator.topics)))
         inserts = stack.enter_context(closing(RawInserts(folder / "raw.db")))
         for turn in range(rounds + 1):
@@ -314,7 +316,7 @@ def watched(rounds: int = 5, count: int = 60_000) -> list[measure.Row]:
     with ExitStack() as stack:
         url = stack.enter_context(measure.broker())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        publisher = stack.enter_context(closing(Publisher(url)))
+        publisher = Publisher(url)
         port = free_ports(HOST, 1)
         page = ("--http", f"{HOST}:{port}")
         rivals = [

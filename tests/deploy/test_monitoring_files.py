@@ -3,12 +3,16 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -53,6 +57,34 @@ def test_every_alert_is_tried_and_documented() -> None:
     howto = (ROOT / "docs" / "howto" / "metrics.md").read_text()
     assert not [alert for alert in alerts if f'alertname="{alert}"' not in tried]
     assert not [alert for alert in alerts if f"| `{alert}` |" not in howto]
+
+
+BEYOND_THE_SCHEMA = {"definition", "titleFormat"}
+"""What Grafana itself writes for Prometheus and its schema leaves open."""
+
+
+def test_the_dashboard_is_of_grafanas_schema() -> None:
+    register_default_plugins()
+    file = GRAFANA / "dashboards" / "mqtt-mdi.json"
+    ours = json.loads(file.read_text(), object_pairs_hook=_known)
+    theirs = JSONEncoder(sort_keys=True).encode(Dashboard.from_json(json.loads(file.read_text())))
+    assert list(_lost(ours, json.loads(theirs))) == []
+
+
+def _known(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in pairs if name not in BEYOND_THE_SCHEMA}
+
+
+def _lost(ours: Any, theirs: Any, where: str = "") -> Iterator[str]:  # noqa: ANN401 -- JSON
+    """Where a dashboard has what the schema does not know or has otherwise."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name, value in ours.items():
+            yield from _lost(value, theirs.get(name), f"{where}.{name}")
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for place, pair in enumerate(zip(ours, theirs, strict=True)):
+            yield from _lost(*pair, f"{where}[{place}]")
+    elif ours != theirs:
+        yield f"{where}: {ours!r} became {theirs!r}"
 
 
 def test_the_dashboard_is_whole() -> None:
