@@ -16,6 +16,9 @@ import pytest
 import yaml
 from live import until
 
+PATIENCE_S = 60.0
+"""On a busy machine a scrape may fail, and nothing is known until the next."""
+
 PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
 
 
@@ -34,10 +37,14 @@ class Prometheus:
         samples: list[Any] = self.ask(f"query?query={quote(expression)}")["result"]
         return samples
 
-    def value(self, expression: str) -> float | None:
-        """The one sample of an expression, if there is one yet."""
-        samples = self.query(expression)
-        return float(samples[0]["value"][1]) if samples else None
+    def wait_for(self, expression: str, value: float | None = None) -> None:
+        """Wait until an expression has samples; with a value, until its first is that."""
+
+        def holds() -> bool:
+            samples = self.query(expression)
+            return bool(samples) and value in (None, float(samples[0]["value"][1]))
+
+        until(holds, lambda: f"{expression}: {self.query(expression)}, expected {value}", PATIENCE_S)
 
 
 @contextmanager
@@ -47,7 +54,7 @@ def running_prometheus(folder: Path, target: str, token: str) -> Iterator[Promet
     if program is None:
         pytest.skip("no prometheus on PATH: apt-get install prometheus")
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(PROMETHEUS / file) for file in config["rule_files"]]
     [job] = config["scrape_configs"]
     job["authorization"]["credentials_file"] = "token"
@@ -76,7 +83,7 @@ def running_prometheus(folder: Path, target: str, token: str) -> Iterator[Promet
             ready = "ready to receive web requests" in log.read_text()
             return found[1] if found and ready else None
 
-        yield Prometheus(f"http://{until(address, log.read_text, 60)}")
+        yield Prometheus(f"http://{until(address, log.read_text, PATIENCE_S)}")
     finally:
         process.terminate()
         try:

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -12,13 +11,12 @@ import pytest
 import yaml
 from live import Broker, Pipeline, Process, until
 from pages import STAGES, rows, send_sample, where
-from prometheus import PROMETHEUS, Prometheus, running_prometheus
+from prometheus import PATIENCE_S, PROMETHEUS, Prometheus, running_prometheus
 
 from mqtt_mdi.web.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "known to both sides"
-PATIENCE_S = 60.0
 FRAMES = 60
 WITHOUT_DATA = {"mdi_device_memory_limit_bytes"}
 """Metrics that say nothing of a pipeline like this one."""
@@ -34,23 +32,18 @@ def watched(
         processes = pipeline.bring_up(STAGES)
         target = f"127.0.0.1:{where(processes['coordinator']).port}"
         with running_prometheus(folder, target, TOKEN) as prometheus:
-            until(lambda: prometheus.value("up") == 1, within_s=PATIENCE_S)
+            prometheus.wait_for("up", 1)
             send_sample(pipeline, "cam1", FRAMES)
-            graded = partial(prometheus.value, "mdi_frames_graded_total")
-            until(lambda: graded() == FRAMES, lambda: str(graded()), PATIENCE_S)
+            prometheus.wait_for("mdi_frames_graded_total", FRAMES)
             yield pipeline, processes, prometheus
 
 
-def dashboard() -> list[str]:
-    """What the panels and annotations ask, as Grafana would."""
+def dashboard() -> tuple[list[str], list[str]]:
+    """What the panels and the annotations ask, as Grafana would."""
     board = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "mqtt-mdi.json").read_text())
-    asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
-    return [_filled(expression) for expression in asked]
-
-
-def annotations() -> list[str]:
-    board = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "mqtt-mdi.json").read_text())
-    return [_filled(entry["expr"]) for entry in board["annotations"]["list"]]
+    panels = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    annotations = [entry["expr"] for entry in board["annotations"]["list"]]
+    return [_filled(asked) for asked in panels], [_filled(asked) for asked in annotations]
 
 
 def _filled(expression: str) -> str:
@@ -78,12 +71,16 @@ def test_the_target_is_up_and_counts_as_the_database_does(
     watched: tuple[Pipeline, dict[str, Process], Prometheus],
 ) -> None:
     pipeline, _, prometheus = watched
-    [target] = prometheus.ask("targets?state=active")["activeTargets"]
-    assert (target["health"], target["lastError"]) == ("up", "")
+
+    def state() -> tuple[str, str]:
+        [target] = prometheus.ask("targets?state=active")["activeTargets"]
+        return target["health"], target["lastError"]
+
+    until(lambda: state() == ("up", ""), lambda: str(state()), PATIENCE_S)
     [(answered,)] = rows(pipeline.database, "SELECT count(*) FROM results WHERE status = 'ok'")
-    assert prometheus.value("mdi_frames_answered_total") == answered
-    assert prometheus.value("sum(mdi_exit_frames_total)") == answered
-    assert prometheus.value("mdi_frame_latency_seconds_count") == answered
+    for counter in ("mdi_frames_answered_total", "sum(mdi_exit_frames_total)"):
+        prometheus.wait_for(counter, answered)
+    prometheus.wait_for("mdi_frame_latency_seconds_count", answered)
 
 
 def test_every_metric_is_there(watched: tuple[Pipeline, dict[str, Process], Prometheus]) -> None:
@@ -93,7 +90,7 @@ def test_every_metric_is_there(watched: tuple[Pipeline, dict[str, Process], Prom
         if name in WITHOUT_DATA:
             assert not prometheus.query(name)
         else:
-            until(partial(prometheus.query, name), lambda name=name: name, PATIENCE_S)  # type: ignore[misc]
+            prometheus.wait_for(name)
 
 
 def test_the_dashboard_and_the_documents_show_data(
@@ -102,30 +99,31 @@ def test_the_dashboard_and_the_documents_show_data(
     _, _, prometheus = watched
     [target] = prometheus.ask("targets?state=active")["activeTargets"]
     instance = target["labels"]["instance"]
-    asked = [expression.replace("INSTANCE", instance) for expression in dashboard()] + documented()
+    panels, annotations = dashboard()
+    asked = [expression.replace("INSTANCE", instance) for expression in panels] + documented()
     assert len(asked) > 40
     for expression in asked:
-        until(partial(prometheus.query, expression), lambda asked=expression: f"no data: {asked}", PATIENCE_S)  # type: ignore[misc]
-    for expression in annotations():
+        prometheus.wait_for(expression)
+    for expression in annotations:
         prometheus.query(expression)
 
 
 def test_alerts_ask_of_what_is_there(watched: tuple[Pipeline, dict[str, Process], Prometheus]) -> None:
     _, _, prometheus = watched
-    for name, expression in alerts().items():
+    for expression in alerts().values():
         prometheus.query(expression)
         for metric in re.findall(r"\bmdi_\w+|\bup\b", expression):
-            until(partial(prometheus.query, metric), lambda told=(name, metric): told, PATIENCE_S)  # type: ignore[misc]
+            prometheus.wait_for(metric)
     with pytest.raises(HTTPError):
         prometheus.query("rate(no sense")
 
 
 def test_a_killed_device_is_an_alert(watched: tuple[Pipeline, dict[str, Process], Prometheus]) -> None:
     _, processes, prometheus = watched
-    pending = partial(prometheus.query, 'ALERTS{alertname="MdiDeviceOffline", device="device-3"}')
-    assert not pending()
+    pending = 'ALERTS{alertname="MdiDeviceOffline", device="device-3"}'
+    assert not prometheus.query(pending)
     processes["device-3"].kill()
-    until(pending, within_s=PATIENCE_S)
+    prometheus.wait_for(pending)
     rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
     assert {rule["name"] for rule in rules} == alerts().keys()
     assert not [rule for rule in rules if rule["health"] == "err"]
