@@ -80,7 +80,7 @@ _OPTIONS: dict[str, tuple[click.ParamType[Any] | None, str]] = {
 
 def page_installed() -> bool:
     """Whether what the page needs is there."""
-    return find_spec("starlette") is not None and find_spec("uvicorn") is not None
+    return all(find_spec(name) is not None for name in ("prometheus_client", "starlette", "uvicorn"))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from mqtt_mdi.core.strategies.registry import STRATEGIES
 from mqtt_mdi.core.types import Count
 from mqtt_mdi.errors import StorageError
 from mqtt_mdi.runtime.coordinator import Answer, CoordinatorShell
+from mqtt_mdi.web.exposition import metrics_of
 from mqtt_mdi.web.feed import Feed, ask
 from mqtt_mdi.web.files import STATIC
 from mqtt_mdi.web.flows import Flows
@@ -84,6 +85,7 @@ class Site:
             Route("/api/recent", lambda _request: JSONResponse(self._history.recent())),
             Route("/api/policy", self._policy),
             Route("/api/policy", self._change, methods=["POST"]),
+            Route("/metrics", metrics_of(self._shell)),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
         return Starlette(
