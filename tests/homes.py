@@ -38,6 +38,8 @@ class Home:
             assert identifier not in self.devices
             self.devices[identifier] = config["device"]
             for component in config["components"].values():
+                if component.keys() == {"platform"}:
+                    continue  # it goes
                 assert component["unique_id"] not in self.entities
                 self.entities[component["unique_id"]] = component
 
