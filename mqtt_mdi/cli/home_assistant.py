@@ -155,6 +155,8 @@ class Announcer(Viewer):
 class Remover(Announcer):
     """Removes all that was announced."""
 
+    removed = 0
+
     def connected(self) -> None:
         """Ask what there is."""
         self.ask_for_published()
