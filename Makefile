@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
+NODE_RED := $(VENV)/node-red
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -70,7 +71,7 @@ $(VENV)/.ready-test: $(INPUTS) | $(BIN)/python
 	@touch $(VENV)/.ready-demo $@
 
 # Tests that need something which cannot be had skip and say why, so nothing here may fail the run.
-system:
+system: | $(BIN)/python
 	@missing=; PATH=$$PATH:/usr/sbin; \
 	command -v mosquitto >/dev/null || missing="$$missing mosquitto"; \
 	command -v mosquitto_sub >/dev/null || missing="$$missing mosquitto-clients"; \
@@ -84,3 +85,7 @@ system:
 		{ $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 			--no-install-recommends $$missing; } >/dev/null || echo "apt-get failed; some tests will skip"; \
 	else echo "not installed:$$missing; tests that need them will skip"; fi
+	@test -d $(NODE_RED)/node_modules/node-red || ! command -v npm >/dev/null || { \
+		echo "installing Node-RED into $(NODE_RED) (once, about half a minute)"; \
+		timeout 300 npm install --prefix $(NODE_RED) --silent --no-audit --no-fund --omit=optional --ignore-scripts \
+			node-red@4.1.15 >/dev/null || { rm -rf $(NODE_RED); echo "npm failed; a test will skip"; }; }
