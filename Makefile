@@ -32,8 +32,9 @@ lint: $(VENV)/.ready-test  ## ruff, mypy and the layers of import-linter
 	@$(BIN)/mypy deploy/check-compose
 	@$(BIN)/lint-imports
 
-schemas: $(VENV)/.ready-demo  ## write schemas/ anew after a change of mqtt_mdi/wire
+schemas: $(VENV)/.ready-demo  ## write schemas/ and docs/reference/ anew after a change of wire, policy or commands
 	@$(BIN)/python -m mqtt_mdi.wire.schemas schemas
+	@$(BIN)/python -m mqtt_mdi.cli.reference docs/reference
 
 docs: $(NODE)/.ready  ## the topics and messages as one page, build/docs/asyncapi.html; needs Node.js and npm
 	@cd schemas && npm run --silent render
