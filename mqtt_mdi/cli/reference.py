@@ -6,6 +6,7 @@
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,8 +72,10 @@ def _first_line(context: click.Context) -> str:
 
 def _prose(text: str) -> Iterator[str]:
     for paragraph in inspect.cleandoc(text).split("\n\n"):
-        kept = paragraph.removeprefix("\b\n")  # click's mark for lines to keep
-        yield f"{paragraph}\n" if kept == paragraph else f"```text\n{kept}\n```\n"
+        # click's mark for lines to keep, or lines that are indented
+        verbatim = paragraph.startswith(("\b", " "))
+        kept = textwrap.dedent(paragraph.removeprefix("\b\n"))
+        yield f"```text\n{kept}\n```\n" if verbatim else f"{paragraph}\n"
 
 
 def _row(param: click.Parameter, context: click.Context) -> list[str]:
