@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from steps import name_of, steps
-from terminals import Reader
+from terminals import PATH, Reader
 
 PROGRAMS = ("mosquitto", "mosquitto_pub", "sqlite3", "curl", "make")
 
@@ -18,7 +18,7 @@ def follow(page: Path, folder: Path) -> None:
     if not text:
         return
     used = {"mosquitto"} | set(re.findall(r"\w+", text)) & set(PROGRAMS)
-    missing = [program for program in sorted(used) if shutil.which(program) is None]
+    missing = [program for program in sorted(used) if shutil.which(program, path=PATH) is None]
     if missing:
         pytest.skip(f"{name_of(page)} uses {', '.join(missing)}, not on PATH: apt-get install them")
     reader = Reader(folder / "checkout")

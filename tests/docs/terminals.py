@@ -32,6 +32,9 @@ END_S = 20.0
 FRAMES = 100
 """What commands send that do not say how many."""
 
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PATH = os.environ["PATH"] + ":/usr/sbin"
+"""Debian has mosquitto where only root looks."""
 SHELL = ["bash", "-e", "-o", "pipefail", "-c"]
 NOT_OURS = {".git", ".venv", "build", "dist", "runs", "secrets"}
 PORT = re.compile(r"(?:(?<=[\w\]]:)|(?<=\s:)|(?<=--port )|(?<=-p )|(?<=listener ))([1-9]\d{3,4})\b")
@@ -130,17 +133,21 @@ class Reader:
         self._hear(step, step.text, self.open)
 
     def _hear(self, step: Step, text: str, terminals: list[Terminal]) -> None:
-        def heard() -> bool:
+        """Wait until one of them says `text`, in words that no earlier step has waited for."""
+
+        def heard() -> str:
+            ended = all(
+                [one.process.poll() is not None for one in terminals]
+            )  # looked at before what they said
             for one in terminals:
                 at = one.said().find(text, one.read)
                 if at >= 0:
                     one.read = at + len(text)
-                    return True
-            return all(one.process.poll() is not None for one in terminals)
+                    return "heard"
+            return "ended" if ended else ""
 
-        until(heard, lambda: self._failed(step, f"did not hear {text!r}"), PATIENCE_S)
-        ended = all(one.process.poll() is not None and one.read == 0 for one in terminals)
-        assert not ended, self._failed(step, f"ended before {text!r} was said")
+        found = until(heard, lambda: self._failed(step, f"did not hear {text!r}"), PATIENCE_S)
+        assert found == "heard", self._failed(step, f"ended before {text!r} was said")
 
     def _failed(self, step: Step, what: str) -> str:
         return f"{step.where}: {what}\n\n{step.commands}\n{self._story()}\n{ADVICE}"
@@ -164,7 +171,7 @@ class Reader:
     def _environment(self, step: Step) -> dict[str, str]:
         port = str(self._port("1883"))
         told = {name: value for name, value in environment().items() if not name.startswith("MAKE")}
-        programs = [self.folder / ".venv/bin", Path(sys.executable).parent, told["PATH"], "/usr/sbin"]
+        programs = [self.folder / ".venv/bin", Path(sys.executable).parent, PATH]
         return told | {
             "PATH": os.pathsep.join(map(str, programs)),
             "PYTHONPATH": str(ROOT),
@@ -185,9 +192,13 @@ def _here(found: re.Match[str]) -> str:
 
 
 def free_port(wanted: Callable[[int], bool]) -> int:
-    """A port nobody listens on, below those that the system gives to whoever connects."""
+    """A port nobody listens on; each process that runs tests has a range of its own.
+
+    They lie below those that systems give to whoever connects: it is still free when a command listens.
+    """
+    first = 20_000 + 500 * (WORKER % 20)
     while True:
-        port = random.SystemRandom().randrange(20_000, 30_000)
+        port = random.SystemRandom().randrange(first, first + 500)
         with socket.socket() as probe:
             if wanted(port) and probe.connect_ex(("127.0.0.1", port)) != 0:
                 return port
@@ -217,7 +228,7 @@ def _programs() -> dict[str, str]:
         f'exec {python} -m mqtt_mdi "$@"',
     }
     for name in ("mosquitto_pub", "mosquitto_sub", "mosquitto_rr"):
-        if program := shutil.which(name):
+        if program := shutil.which(name, path=PATH):
             says = " $PAGE_SAYS" if name == "mosquitto_sub" else ""
             found[name] = (
                 f'case " $* " in *" -p "* | *" -L "*) port= ;; *) port="-p $PAGE_PORT" ;; esac\n'
