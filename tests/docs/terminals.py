@@ -136,9 +136,7 @@ class Reader:
         """Wait until one of them says `text`, in words that no earlier step has waited for."""
 
         def heard() -> str:
-            ended = all(
-                [one.process.poll() is not None for one in terminals]
-            )  # looked at before what they said
+            ended = all(one.process.poll() is not None for one in terminals)
             for one in terminals:
                 at = one.said().find(text, one.read)
                 if at >= 0:
