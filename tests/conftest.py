@@ -1,4 +1,3 @@
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import settings
 from live import Broker, Pipeline
 
-from mqtt_mdi.runtime.broker import running_broker
+from mqtt_mdi.runtime.broker import mosquitto_program, running_broker
 
 # On a busy machine any example may take long.
 settings.register_profile("no hurry", deadline=None)
@@ -23,8 +22,8 @@ def embedded() -> Iterator[Broker]:
 
 @pytest.fixture(scope="session")
 def mosquitto() -> Iterator[Broker]:
-    if shutil.which("mosquitto") is None:
-        pytest.skip("no mosquitto on PATH: apt-get install mosquitto")
+    if mosquitto_program() is None:
+        pytest.skip("no mosquitto: apt-get install mosquitto")
     with running_broker("mosquitto") as url:
         yield Broker("mosquitto", url)
 

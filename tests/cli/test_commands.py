@@ -57,7 +57,7 @@ def imported(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize("command", ["device", "source", "coordinator", "sensor"])
 def test_help_loads_nothing_heavy(command: str) -> None:
-    assert not imported(command, "--help") & {"torch", "onnxruntime", "sqlalchemy", "rich"}
+    assert not imported(command, "--help") & {"torch", "onnxruntime", "sqlalchemy", "rich", "yaml", "PIL"}
 
 
 def test_a_running_device_has_not_loaded_torch_or_the_database(mosquitto: Broker, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from live import Broker, Client, until
 
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.runtime.broker import free_ports, running_broker
+from mqtt_mdi.runtime.broker import free_ports, mosquitto_program, running_broker
 from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.client import BACKOFF_S, Connection, Message, Will
 
@@ -244,7 +244,7 @@ def guarded(tmp_path: Path, mosquitto: Broker) -> Iterator[Callable[[str], Broke
     passwords.chmod(0o644)
     config = tmp_path / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\npassword_file {passwords}\nlog_dest none\nuser root\n")
-    with subprocess.Popen(["mosquitto", "-c", str(config)]) as process:
+    with subprocess.Popen([mosquitto_program() or "", "-c", str(config)]) as process:
         url = BrokerURL("127.0.0.1", port)
         until(lambda: listens(port))
         yield lambda user: BrokerURL.parse(f"mqtt://{user}@{url.host}:{url.port}")
