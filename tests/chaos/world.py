@@ -58,7 +58,8 @@ class World:
         self.said: dict[str, Any] = {}
         self.dead_letters: list[str] = []
         self.clock = self.folder / "clock"
-        self.env = {"MDI_CHAOS_CLOCK": str(self.clock), "PYTHONPATH": str(Path(__file__).parent / "clock")}
+        paths = [str(Path(__file__).parent / "clock"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.env = {"MDI_CHAOS_CLOCK": str(self.clock), "PYTHONPATH": os.pathsep.join(paths)}
 
     def __enter__(self) -> Self:
         self.start_broker()
@@ -111,7 +112,7 @@ class World:
     def ready(self, *names: str) -> None:
         """Wait until parts serve, each in the process that runs now."""
         for name in names:
-            until(lambda name=name: self._serves(name), lambda: f"{self.said}", within_s=60.0)  # type: ignore[misc]
+            until(lambda name=name: self._serves(name), lambda: f"{self.said}", within_s=120.0)  # type: ignore[misc]
 
     def start_broker(self) -> None:
         """Start the broker at the port it always has."""

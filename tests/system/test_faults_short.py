@@ -40,7 +40,11 @@ def test_no_frame_is_lost_or_doubled(world: World, fault: Fault) -> None:
     assert strike(fault, world, FRAMES, short=True).wrong == []
 
 
-@pytest.mark.parametrize("fault", ALONE, ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    # an overload is told by comparing rates
+    [pytest.param(fault, id=fault.name, marks=[pytest.mark.alone] * fault.overload) for fault in ALONE],
+)
 def test_no_frame_is_lost_or_doubled_in_a_world_of_its_own(fault: Fault) -> None:
     assert run(fault, FRAMES, short=True).wrong == []
 

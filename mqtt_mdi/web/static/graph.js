@@ -25,6 +25,7 @@ export function begin(about) {
 export function show(now) {
   last = now;
   const width = Math.floor(place.clientWidth);
+  if (!width) return; // hidden
   const links = wanted(now.links);
   const key = JSON.stringify([width, now.devices.map((d) => [d.device, d.role]), links.map((l) => l.id)]);
   if (key !== drawn.key) rebuild(key, width, now, links);
