@@ -7,6 +7,9 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c const
 INPUTS := pyproject.toml constraints.txt
 NODE_RED := $(VENV)/node-red
 ASYNCAPI := schemas/node_modules
+SHARED := $(BIN)/python -m pytest -n 2 --dist loadfile
+# Counting lines makes these take three times as long, and would all others that run through core.
+COVERED := tests/core tests/wire
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -21,10 +24,10 @@ demo: $(VENV)/.ready-demo  ## frames through devices on a real broker; more with
 test: $(VENV)/.ready-test system node  ## lint, types, layers, tests and coverage; one test with ARGS="-k name"
 	@$(MAKE) --no-print-directory lint
 	@if test -n "$(ARGS)"; then $(BIN)/python -m pytest $(ARGS); else \
-		$(BIN)/python -m pytest --cov --cov-report= -n 2 --dist loadfile -m "not alone" && \
-		$(BIN)/python -m pytest --cov --cov-append --cov-report= -m alone; fi
-	@test -n "$(ARGS)" || $(BIN)/python -m coverage report --skip-covered --fail-under=95 \
-		--include='mqtt_mdi/core/*,mqtt_mdi/wire/*'
+		$(SHARED) $(COVERED) --cov --cov-report= && \
+		$(BIN)/python -m coverage report --skip-covered --fail-under=95 && \
+		$(SHARED) $(COVERED:%=--ignore=%) -m "not alone" && \
+		$(BIN)/python -m pytest -m alone; fi
 
 lint: $(VENV)/.ready-test  ## ruff, mypy and the layers of import-linter
 	@$(BIN)/ruff check . deploy/check-compose

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from mqtt_mdi.runtime.broker import running_broker
+from mqtt_mdi.runtime.broker import mosquitto_program, running_broker
 from mqtt_mdi.runtime.broker_url import BrokerURL
 
 HERE = Path(__file__).parent
@@ -64,7 +63,7 @@ def machine() -> Row:
     """The facts that figures depend on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    mosquitto = subprocess.run([shutil.which("mosquitto") or "", "-h"], capture_output=True, check=False)
+    mosquitto = subprocess.run([mosquitto_program() or "", "-h"], capture_output=True, check=False)
     return {
         "cpu": models[0] if models else platform.machine(),
         "cores": os.cpu_count(),

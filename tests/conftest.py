@@ -1,18 +1,32 @@
-import shutil
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from live import Broker, Pipeline
 
-from mqtt_mdi.runtime.broker import running_broker
+from mqtt_mdi.runtime.broker import mosquitto_program, running_broker
 
-# On a busy machine any example may take long.
-settings.register_profile("no hurry", deadline=None)
-settings.load_profile("no hurry")
+# On a busy machine any example may take long, and so may making one. The same examples each time: a run that
+# fails has found what was changed. Others are looked for with --hypothesis-profile=explore.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", patient, derandomize=True)
+settings.register_profile("explore", patient, max_examples=1000)
+settings.load_profile("same")
+
+# Threads of BLAS and OpenMP wait for each other busily: beside other tests, many times as long as they work.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Undo what commands under test have set."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +37,8 @@ def embedded() -> Iterator[Broker]:
 
 @pytest.fixture(scope="session")
 def mosquitto() -> Iterator[Broker]:
-    if shutil.which("mosquitto") is None:
-        pytest.skip("no mosquitto on PATH: apt-get install mosquitto")
+    if mosquitto_program() is None:
+        pytest.skip("no mosquitto: apt-get install mosquitto")
     with running_broker("mosquitto") as url:
         yield Broker("mosquitto", url)
 

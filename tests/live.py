@@ -26,7 +26,7 @@ from mqtt_mdi.wire.topics import Topics
 
 T = TypeVar("T")
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 LOOK_S = 0.01
 
 
@@ -120,6 +120,12 @@ class Client:
         sent.wait_for_publish(PATIENCE_S)
         assert sent.is_published(), f"the broker did not take {topic}"
 
+    def flood(self, topic: str, payload: bytes, count: int) -> None:
+        """Publish the same many times, and wait until the broker has the last."""
+        sent = [self._client.publish(topic, payload, qos=1) for _ in range(count)]
+        sent[-1].wait_for_publish(PATIENCE_S)
+        assert sent[-1].is_published(), f"the broker did not take {topic}"
+
     def wait_for(
         self, wanted: Callable[[Heard], object], what: str = "a message", within_s: float = PATIENCE_S
     ) -> Heard:
@@ -197,8 +203,9 @@ class Process:
 
 
 def environment(more: dict[str, str] | None = None) -> dict[str, str]:
-    """Ours without settings of mqtt-mdi, and `more`."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("MDI_")} | (more or {})
+    """Ours without settings of mqtt-mdi but patience, and `more`."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("MDI_")}
+    return ours | {"MDI_TIMEOUT": str(PATIENCE_S)} | (more or {})
 
 
 @contextmanager
@@ -240,7 +247,7 @@ def mqtt_mdi(
         cwd=cwd,
         env=environment(env),
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        timeout=150,
     )
 
 
@@ -253,6 +260,7 @@ class Pipeline:
         self.folder = folder
         self.env: dict[str, str] = {}
         self.database = folder / f"{name}.db"
+        self._processes: list[Process] = []
         self._stack = ExitStack()
         self.client = self._stack.enter_context(Client(broker, f"{self.topics.root}/#"))
 
@@ -262,14 +270,18 @@ class Pipeline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for process in self._processes:  # at once, not one after the other
+            process.process.terminate()
         self._stack.close()
 
     def start(self, role: str, *arguments: str, name: str | None = None) -> Process:
         """Start a process of this pipeline."""
         common = ("--broker", self.broker.address, "--pipeline", self.topics.pipeline)
-        return self._stack.enter_context(
+        process = self._stack.enter_context(
             running(self.folder, role, *common, *arguments, name=name, env=self.env)
         )
+        self._processes.append(process)
+        return process
 
     def coordinator(self, *arguments: str) -> Process:
         """Start the coordinator and wait until it serves."""
@@ -308,7 +320,7 @@ class Pipeline:
         """Send a frame as a sensor would."""
         self.client.publish(self.topics.frames(sensor), data, **properties)  # type: ignore[arg-type]
 
-    def answers(self, sensor: str, count: int, within_s: float = 60.0) -> list[dict[str, Any]]:
+    def answers(self, sensor: str, count: int, within_s: float = 120.0) -> list[dict[str, Any]]:
         """The answers to a sensor's frames, once there are `count`."""
         return [heard.json for heard in self.client.wait_on(self.topics.results(sensor), count, within_s)]
 

@@ -20,7 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from mqtt_mdi.runtime.broker import free_ports
+from mqtt_mdi.runtime.broker import free_ports, mosquitto_program
 from mqtt_mdi.runtime.broker_url import BrokerURL
 
 CONFIGURATION = Path(__file__).parent.parent / "broker" / "mosquitto.secure.conf"
@@ -40,7 +40,7 @@ def mosquitto_with(configuration: str, folder: Path, *ports: int) -> Iterator[su
     file.write_text(configuration + "\nuser root\n")
     log = folder / f"mosquitto-{ports[0]}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(["mosquitto", "-c", str(file)], stdout=output, stderr=output)
+        process = subprocess.Popen([mosquitto_program() or "", "-c", str(file)], stdout=output, stderr=output)
     try:
         for port in ports:
             until(partial(listens, port), log.read_text)

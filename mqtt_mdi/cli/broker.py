@@ -15,7 +15,7 @@ from mqtt_mdi.runtime.broker import choose, running_broker
     default="auto",
     show_default=True,
     envvar="MDI_BROKER_KIND",
-    help="auto takes mosquitto when it is on PATH.",
+    help="auto takes mosquitto where it is installed.",
 )
 @click.option(
     "--port",

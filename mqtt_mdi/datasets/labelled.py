@@ -28,7 +28,11 @@ class Dataset:
 
 
 def hold_out(labels: NDArray[np.int64], size: int, seed: int) -> NDArray[np.bool_]:
-    """Mask (N,) of `size` samples kept out of fitting, for calibration and thresholds."""
+    """Mask (N,) of `size` samples kept out of fitting, for calibration and thresholds.
+
+    They are among those of every greater `size` with the same seed, so they can be found again without
+    knowing how many samples were taken besides.
+    """
     mask = np.zeros(len(labels), bool)
     mask[np.random.default_rng(seed).permutation(len(labels))[:size]] = True
     return mask

@@ -1,14 +1,13 @@
 """The default engine: ONNX Runtime on the CPU, tuned for one small sample at a time."""
 
-import ctypes
 import os
-from contextlib import suppress
 from typing import Any
 
 from numpy.typing import NDArray
 
 from mqtt_mdi.bundle.manifest import StageSpec
 from mqtt_mdi.engine.base import StageOutput, check_inputs, check_scores
+from mqtt_mdi.engine.memory import give_memory_back
 from mqtt_mdi.errors import BundleError
 
 # Its Linux wheels report usage to their maker unless told not to before the import; a factory's
@@ -33,12 +32,6 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _give_memory_back() -> None:
-    """Loading a graph leaves up to 19 MiB free in the C library's hands; glibc can be asked for it."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 class OnnxStage:
     """A stage graph in ONNX Runtime."""
 
@@ -61,7 +54,7 @@ class OnnxStage:
                 f"stage {spec.index}: graph takes {inputs} and gives {sorted(outputs)}, expected input "
                 f"{list(spec.input_shape)} and {self._outputs}; rebuild or fetch the bundle again"
             )
-        _give_memory_back()
+        give_memory_back()
 
     def run(self, inputs: NDArray[Any]) -> StageOutput:
         """Run the stage; see Engine.run."""

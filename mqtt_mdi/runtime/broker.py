@@ -1,5 +1,6 @@
-"""A broker of our own: a mosquitto found on PATH with settings that fit, else the embedded one."""
+"""A broker of our own: an installed mosquitto with settings that fit, else the embedded one."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from random import SystemRandom
 from typing import Literal
 
 from mqtt_mdi.errors import ConfigError
@@ -15,7 +17,14 @@ from mqtt_mdi.runtime.broker_url import BrokerURL
 
 Kind = Literal["mosquitto", "embedded"]
 
-START_S = 10.0
+START_S = 30.0
+
+_SBIN = ("/usr/local/sbin", "/usr/sbin")
+"""Where packages put mosquitto, and where only root's PATH looks."""
+
+# Below what kernels give to outgoing connections (32768 and up on Linux): none of those can take a port
+# between our look at it and the broker's start.
+_PORTS = range(10_000, 32_000)
 
 # Without set_tcp_nodelay each message of quality 1 costs 44 ms; the default queue of 1,000 messages
 # drops in silence; the default of 20 in flight makes a batching coordinator wait.
@@ -56,12 +65,19 @@ dynamic_filters = true
 """
 
 
+def mosquitto_program() -> str | None:
+    """Path of the mosquitto that is installed here, None without one."""
+    return shutil.which("mosquitto", path=os.pathsep.join((os.environ.get("PATH", os.defpath), *_SBIN)))
+
+
 def choose(kind: str) -> Kind:
     """Turn `auto` into the broker to be had; ConfigError when the one asked for is not there."""
-    if kind in ("auto", "mosquitto") and shutil.which("mosquitto"):
+    if kind in ("auto", "mosquitto") and mosquitto_program():
         return "mosquitto"
     if kind == "mosquitto":
-        raise ConfigError("no mosquitto on PATH: install it, or use the embedded broker")
+        raise ConfigError(
+            f"no mosquitto on PATH or in {' or '.join(_SBIN)}: install it, or use the embedded broker"
+        )
     return "embedded"
 
 
@@ -85,9 +101,7 @@ def running_broker(kind: Kind, port: int = 0, host: str = "127.0.0.1") -> Iterat
 def free_ports(host: str, count: int) -> int:
     """The first of `count` adjacent free ports."""
     for _ in range(100):
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as first:
-            first.bind((host, 0))
-            port: int = first.getsockname()[1]
+        port = SystemRandom().choice(_PORTS)
         try:
             for following in range(port, port + count):
                 _check_free(host, following)
@@ -113,7 +127,7 @@ def _mosquitto(folder: Path, host: str, port: int) -> Iterator[None]:
     config = folder / "mosquitto.conf"
     config.write_text(_MOSQUITTO.format(host=host, port=port))
     log = folder / "mosquitto.log"
-    program = shutil.which("mosquitto")
+    program = mosquitto_program()
     assert program is not None
     with log.open("wb") as output:
         process = subprocess.Popen([program, "-c", str(config)], stdout=output, stderr=output)  # noqa: S603 -- ours

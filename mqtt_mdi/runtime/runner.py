@@ -86,6 +86,7 @@ class Runner:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            del job  # the bytes of a graph would wait here for the next one
             self._finished += 1
 
     def _use(self, manifest: Manifest) -> None:

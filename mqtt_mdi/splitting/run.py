@@ -179,14 +179,15 @@ def _evaluation(dataset: Dataset, choices: Choices) -> tuple[Labelled, Evaluatio
         )
     if choices.sample:  # before hours are spent
         draw_sample(dataset.test.pictures, dataset.test.labels, choices.sample, seed)
-    train = dataset.train[hold_out(dataset.train.labels, samples, seed)]
-    kept = hold_out(train.labels, choices.held_out, seed + 1)
-    normalise = choices.normalise or normalisation(train.pictures)
+    train = dataset.train
+    taken = hold_out(train.labels, samples, seed)
+    kept = hold_out(train.labels, choices.held_out, seed)
+    normalise = choices.normalise or normalisation(train.pictures[taken])
     if len(normalise.mean) != train.pictures.shape[1]:
         raise ConfigError(
             f"--mean and --std have {len(normalise.mean)} values, pictures {train.pictures.shape[1]} channels"
         )
-    return train[~kept], Evaluation(
+    return train[taken & ~kept], Evaluation(
         dataset.class_names, normalise, train[kept], dataset.test, choices.max_accuracy_loss
     )
 

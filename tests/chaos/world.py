@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -19,7 +18,7 @@ from paho.mqtt import client as paho
 from chaos.proxy import Link
 from chaos.traffic import Books, Station
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.runtime.broker import _MOSQUITTO, _wait_for, free_ports
+from mqtt_mdi.runtime.broker import _MOSQUITTO, _wait_for, free_ports, mosquitto_program
 from mqtt_mdi.wire.topics import Topics
 
 HOST = "127.0.0.1"
@@ -59,7 +58,8 @@ class World:
         self.said: dict[str, Any] = {}
         self.dead_letters: list[str] = []
         self.clock = self.folder / "clock"
-        self.env = {"MDI_CHAOS_CLOCK": str(self.clock), "PYTHONPATH": str(Path(__file__).parent / "clock")}
+        paths = [str(Path(__file__).parent / "clock"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.env = {"MDI_CHAOS_CLOCK": str(self.clock), "PYTHONPATH": os.pathsep.join(paths)}
 
     def __enter__(self) -> Self:
         self.start_broker()
@@ -112,7 +112,7 @@ class World:
     def ready(self, *names: str) -> None:
         """Wait until parts serve, each in the process that runs now."""
         for name in names:
-            until(lambda name=name: self._serves(name), lambda: f"{self.said}", within_s=60.0)  # type: ignore[misc]
+            until(lambda name=name: self._serves(name), lambda: f"{self.said}", within_s=120.0)  # type: ignore[misc]
 
     def start_broker(self) -> None:
         """Start the broker at the port it always has."""
@@ -122,9 +122,9 @@ class World:
             kept = f"persistence true\npersistence_location {self.folder}/\nautosave_interval 1\nuser root"
             text = text.replace("persistence false", kept)
         config.write_text(text)
-        program = shutil.which("mosquitto")
+        program = mosquitto_program()
         if program is None:
-            raise ConfigError("no mosquitto on PATH: install it, the faults need a broker of their own")
+            raise ConfigError("no mosquitto: install it, the faults need a broker of their own")
         with (self.folder / "mosquitto.log").open("ab") as output:
             self._broker = subprocess.Popen([program, "-c", str(config)], stdout=output, stderr=output)
         broker = self._broker

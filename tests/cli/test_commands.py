@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import Broker, Pipeline, environment, mqtt_mdi, running, until
+from live import PATIENCE_S, Broker, Pipeline, environment, mqtt_mdi, running, until
 
 from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, read_manifest
@@ -50,14 +50,14 @@ def imported(*arguments: str) -> set[str]:
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=60,
+        timeout=150,
     )
     return set(done.stderr.split())
 
 
 @pytest.mark.parametrize("command", ["device", "source", "coordinator", "sensor"])
 def test_help_loads_nothing_heavy(command: str) -> None:
-    assert not imported(command, "--help") & {"torch", "onnxruntime", "sqlalchemy", "rich"}
+    assert not imported(command, "--help") & {"torch", "onnxruntime", "sqlalchemy", "rich", "yaml", "PIL"}
 
 
 def test_a_running_device_has_not_loaded_torch_or_the_database(mosquitto: Broker, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_broker_in_the_foreground(broker: Broker, tmp_path: Path) -> None:
         process.wait_to_say(f"{broker.kind} listens on mqtt://127.0.0.1:{port}; stop it with Ctrl-C")
         if broker.kind == "embedded":
             process.wait_to_say(f"clients of MQTT 3.1.1 connect to port {port + 1}")
-        with socket.create_connection(("127.0.0.1", port), timeout=5):
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S):
             assert process.stop() == 0
 
 

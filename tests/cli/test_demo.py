@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from live import Broker, Client, mqtt_mdi, running, until
+from live import PATIENCE_S, Broker, Client, mqtt_mdi, running, until
 from sqlalchemy import create_engine, text
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, read_manifest
@@ -136,11 +136,11 @@ def test_serve_answers_the_one_liners_it_prints(broker: Broker, tmp_path: Path) 
         address = lines[0].split()[5].rstrip(",")
         listen, send, change = (line for line in lines if line.startswith("mosquitto_"))
         assert listen.endswith(" &")
-        once = f"{listen.removesuffix('&')} -C 1 -W 20"
+        once = f"{listen.removesuffix('&')} -C 1 -W 60"
         with subprocess.Popen(shlex.split(once), stdout=subprocess.PIPE, text=True) as listener:
 
             def answered() -> bool:
-                subprocess.run(shlex.split(send), check=True, cwd=tmp_path, timeout=20)
+                subprocess.run(shlex.split(send), check=True, cwd=tmp_path, timeout=PATIENCE_S)
                 return listener.poll() is not None
 
             until(answered)  # the first may be sent before the listener has subscribed
@@ -148,7 +148,7 @@ def test_serve_answers_the_one_liners_it_prints(broker: Broker, tmp_path: Path) 
             answer = json.loads(listener.stdout.read())
         assert (answer["status"], answer["sensor"]) == ("ok", "cam1")
         with Client(Broker(broker.kind, BrokerURL.parse(address)), "mdi/v1/demo/policy") as client:
-            subprocess.run(shlex.split(change), check=True, timeout=20)
+            subprocess.run(shlex.split(change), check=True, timeout=PATIENCE_S)
             client.wait_for_last("mdi/v1/demo/policy", lambda told: told["thresholds"] == [0.99, 0.99, 0.99])
         assert demo.stop(signal.SIGINT) == 0
         assert "Traceback" not in demo.said()

@@ -11,7 +11,12 @@ from PIL import Image
 from mqtt_mdi.bundle.manifest import read_manifest
 from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.cli.split import split
+from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.export.convert import evaluation_of
+from mqtt_mdi.splitting.run import Choices, _evaluation, split_onnx_bundle
+from mqtt_mdi.splitting.tapped import Split
+from mqtt_mdi.training.loop import Recipe
 
 COLOURS = {"green": (0, 200, 0), "red": (200, 0, 0)}
 NETWORK = """
@@ -110,6 +115,22 @@ def test_an_onnx_file_gets_exits(folder: Path, tmp_path: Path) -> None:
     assert [stage.output_shape for stage in manifest.stages] == [(6, 6, 6), None]
     assert manifest.stages[1].exit_macs == 6 * 2
     assert manifest.exit_accuracy[0] >= 0.9
+
+
+def test_converting_finds_the_pictures_that_splitting_held_out(folder: Path, tmp_path: Path) -> None:
+    save_onnx(folder / "colour.onnx")
+    dataset = read_dataset("pictures", Path("pictures"), None)
+    choices = Choices(50, 20, 0, 0.01, Recipe(epochs=1, batch=20, seed=5))
+    cutting = Split("colour.onnx", ("r1",), None)
+    manifest = split_onnx_bundle(
+        folder / "colour.onnx", cutting, dataset, choices, tmp_path, name="pictures", progress=lambda *_: None
+    )
+    fitted, measured = _evaluation(dataset, choices)
+    again = evaluation_of(manifest, dataset, None, 0.01)
+    np.testing.assert_array_equal(again.held_out.pictures, measured.held_out.pictures)
+    assert (len(fitted.labels), len(measured.held_out.labels)) == (30, 20)
+    held_out = {picture.tobytes() for picture in again.held_out.pictures}
+    assert not held_out & {picture.tobytes() for picture in fitted.pictures}
 
 
 def save_onnx(path: Path) -> None:

@@ -105,8 +105,8 @@ def test_who_is_gone_and_who_says_nothing(mosquitto: Broker, tmp_path: Path) -> 
         client.publish(topics.policy, POLICY.encode(policy), retain=True)
         where = ("--broker", mosquitto.address, "--pipeline", "quiet")
         began = time.monotonic()
-        done = mqtt_mdi("top", *where, "--once", "--timeout", "1", cwd=tmp_path)
-        assert time.monotonic() - began < 15
+        done = mqtt_mdi("top", *where, "--once", "--timeout", "5", cwd=tmp_path)
+        assert time.monotonic() - began < 45
     assert done.returncode == 0, done.stderr
     assert row(done.stdout, "gone")[2] == "gone"
     assert row(done.stdout, "mute")[2] == "silent"
@@ -116,11 +116,11 @@ def test_who_is_gone_and_who_says_nothing(mosquitto: Broker, tmp_path: Path) -> 
 
 
 def test_nobody_there(mosquitto: Broker, tmp_path: Path) -> None:
-    once = ("--once", "--timeout", "0.5")
-    done = mqtt_mdi("top", "--broker", mosquitto.address, "--pipeline", "nobody", *once, cwd=tmp_path)
+    where = ("--broker", mosquitto.address, "--pipeline", "nobody")
+    done = mqtt_mdi("top", *where, "--once", "--timeout", "5", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"error: nobody of pipeline nobody was ever on {mosquitto.address}" in done.stderr
-    done = mqtt_mdi("top", "--broker", "mqtt://127.0.0.1:9", *once, cwd=tmp_path)
+    done = mqtt_mdi("top", "--broker", "mqtt://127.0.0.1:9", "--once", "--timeout", "0.5", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "error: broker mqtt://127.0.0.1:9 cannot be reached" in done.stderr
 
@@ -157,7 +157,7 @@ def test_a_viewer_may_run_it(tmp_path: Path) -> None:
         there = COORDINATOR_STATE.encode(CoordinatorState(online=True, boot="b"))
         observer.publish(there, topics.coordinator, retain=True)
         screen = secured.environment("screen")
-        done = mqtt_mdi("top", "--once", "--timeout", "3", cwd=tmp_path, env=screen)
+        done = mqtt_mdi("top", "--once", "--timeout", "10", cwd=tmp_path, env=screen)
         assert done.returncode == 0, done.stderr
         assert row(done.stdout, "d1")[:2] == ["d1", "device"]
         assert "coordinator: online" in done.stdout

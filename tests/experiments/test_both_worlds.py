@@ -1,7 +1,5 @@
 """The simulator against a real broker with emulated boards: the same rates, and churn survived in both."""
 
-import shutil
-
 import pytest
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
@@ -9,6 +7,7 @@ from mqtt_mdi.experiments.churn import FAULTS, churn_live, churn_simulated
 from mqtt_mdi.experiments.parity import compare, slower
 from mqtt_mdi.experiments.systems import TOPOLOGIES
 from mqtt_mdi.planning.solve import solver
+from mqtt_mdi.runtime.broker import mosquitto_program
 
 SOLVE = solver(SHIPPED_BUNDLE)
 SYSTEMS = {system.name: system for system in TOPOLOGIES}
@@ -17,7 +16,7 @@ SLOW = 0.4
 
 pytestmark = pytest.mark.alone
 
-mosquitto = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="no mosquitto on PATH")
+mosquitto = pytest.mark.skipif(mosquitto_program() is None, reason="no mosquitto: apt-get install mosquitto")
 
 
 @mosquitto

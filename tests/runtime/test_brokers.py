@@ -9,7 +9,7 @@ from paho.mqtt import client as paho
 
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime import broker as brokers
-from mqtt_mdi.runtime.broker import choose, free_ports, running_broker
+from mqtt_mdi.runtime.broker import choose, free_ports, mosquitto_program, running_broker
 
 SHIPPED_CONFIG = Path(__file__).parents[2] / "broker" / "mosquitto.conf"
 
@@ -18,9 +18,22 @@ def test_auto_takes_mosquitto_where_there_is_one(mosquitto: Broker, monkeypatch:
     assert mosquitto.kind == choose("auto") == choose("mosquitto") == "mosquitto"
     assert choose("embedded") == "embedded"
     monkeypatch.setenv("PATH", os.devnull)
+    monkeypatch.setattr("mqtt_mdi.runtime.broker._SBIN", (os.devnull,))
     assert choose("auto") == "embedded"
-    with pytest.raises(ConfigError, match="no mosquitto on PATH: install it, or use the embedded broker"):
+    with pytest.raises(ConfigError, match=r"no mosquitto on PATH or in .*: install it, or use the embedded"):
         choose("mosquitto")
+
+
+def test_mosquitto_is_found_where_only_root_looks(
+    mosquitto: Broker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "mosquitto"
+    program.symlink_to(mosquitto_program() or "")
+    monkeypatch.setattr("mqtt_mdi.runtime.broker._SBIN", (str(tmp_path),))
+    monkeypatch.setenv("PATH", os.devnull)
+    assert mosquitto_program() == str(program)
+    with running_broker(choose("auto")) as url, Client(Broker(mosquitto.kind, url)):
+        pass
 
 
 def test_both_versions_of_the_protocol(broker: Broker) -> None:

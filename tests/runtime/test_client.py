@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from live import Broker, Client, until
 
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.runtime.broker import free_ports, running_broker
+from mqtt_mdi.runtime.broker import free_ports, mosquitto_program, running_broker
 from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.client import BACKOFF_S, Connection, Message, Will
 
@@ -92,6 +92,7 @@ def test_nagle_is_off(broker: Broker) -> None:
         assert opened._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+@pytest.mark.alone
 def test_a_quality_1_round_trip_does_not_wait_for_nagle(mosquitto: Broker) -> None:
     with connection(mosquitto.url) as opened:
         connect(opened)
@@ -143,7 +144,7 @@ def test_another_thread_can_wake_it(broker: Broker) -> None:
         opened.wake()
         began = time.monotonic()
         opened.poll(10.0)
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 9.0
     opened.wake()  # a late call after the end harms nobody
 
 
@@ -195,12 +196,14 @@ def test_waiting_grows_up_to_a_bound(caplog: pytest.LogCaptureFixture) -> None:
         waits = []
         for _ in range(8):
             opened._next_try = 0.0
+            began = time.monotonic()
             opened.poll(0)
-            waits.append(opened._next_try - time.monotonic())
+            waits.append((opened._next_try - time.monotonic(), opened._next_try - began))
     least, most = BACKOFF_S
-    assert 0.7 * least < waits[0] < 1.3 * least
-    assert all(wait < 1.3 * most for wait in waits)
-    assert 0.7 * most < waits[-1]
+    assert 0.7 * least < waits[0][1]
+    assert waits[0][0] < 1.3 * least
+    assert all(wait < 1.3 * most for wait, _ in waits)
+    assert 0.7 * most < waits[-1][1]
     assert f"broker {url}: [Errno 111] Connection refused; trying again in 0.2 s" in caplog.text
     assert "trying again in 10.0 s" in caplog.text
 
@@ -244,7 +247,7 @@ def guarded(tmp_path: Path, mosquitto: Broker) -> Iterator[Callable[[str], Broke
     passwords.chmod(0o644)
     config = tmp_path / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\npassword_file {passwords}\nlog_dest none\nuser root\n")
-    with subprocess.Popen(["mosquitto", "-c", str(config)]) as process:
+    with subprocess.Popen([mosquitto_program() or "", "-c", str(config)]) as process:
         url = BrokerURL("127.0.0.1", port)
         until(lambda: listens(port))
         yield lambda user: BrokerURL.parse(f"mqtt://{user}@{url.host}:{url.port}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from queue import Queue
 
 import pytest
+from live import PATIENCE_S
 
 from mqtt_mdi.core.events import PlanSolved
 from mqtt_mdi.core.policy import Policy
@@ -16,7 +17,6 @@ from mqtt_mdi.runtime.solver import Solve, Solver
 SYSTEM = System((), {}, ())
 POLICY = Policy(thresholds=(0.5,))
 PLAN = Plan(1.0, 2.0, (0.5,), {}, {})
-PATIENCE_S = 10.0
 
 
 class Bench:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live import Client, Heard, Pipeline
+from live import PATIENCE_S, Client, Heard, Pipeline
 from numpy.typing import NDArray
 from paho.mqtt import client as paho
 from PIL import Image
@@ -170,7 +170,7 @@ def test_mosquitto_pub_as_in_the_readme(pipeline: Pipeline, tmp_path: Path) -> N
     def publish(port: int, *more: str) -> None:
         where = ["-h", broker.url.host, "-p", str(port)]
         message = ["-t", topics.frames("cam1"), "-f", str(picture)]
-        subprocess.run(["mosquitto_pub", *where, *message, *more], check=True, timeout=20)
+        subprocess.run(["mosquitto_pub", *where, *message, *more], check=True, timeout=PATIENCE_S)
 
     publish(broker.port_v311, "-V", "mqttv311")
     publish(broker.url.port, "-V", "5", "-q", "1", "-D", "publish", "response-topic", reply_to)

@@ -1,7 +1,6 @@
 """The fault table in short; `make chaos` has it with thousands of frames a row."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,10 @@ from chaos.traffic import Books
 from chaos.world import World
 
 import mqtt_mdi
+from mqtt_mdi.runtime.broker import mosquitto_program
 
-if shutil.which("mosquitto") is None:
-    pytest.skip("no mosquitto on PATH: apt-get install mosquitto", allow_module_level=True)
+if mosquitto_program() is None:
+    pytest.skip("no mosquitto: apt-get install mosquitto", allow_module_level=True)
 
 FRAMES = 300
 ALONE = [fault for fault in FAULTS if fault.persistence or fault.emulate]
@@ -40,7 +40,11 @@ def test_no_frame_is_lost_or_doubled(world: World, fault: Fault) -> None:
     assert strike(fault, world, FRAMES, short=True).wrong == []
 
 
-@pytest.mark.parametrize("fault", ALONE, ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    # an overload is told by comparing rates
+    [pytest.param(fault, id=fault.name, marks=[pytest.mark.alone] * fault.overload) for fault in ALONE],
+)
 def test_no_frame_is_lost_or_doubled_in_a_world_of_its_own(fault: Fault) -> None:
     assert run(fault, FRAMES, short=True).wrong == []
 

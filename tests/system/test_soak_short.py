@@ -1,13 +1,14 @@
 """The soak in short; `make soak` goes on for 200,000 frames and allows 10%."""
 
-import shutil
 from collections import Counter
 
 import pytest
 from chaos.soak import MIB, Sample, Soak, run
 
-if shutil.which("mosquitto") is None:
-    pytest.skip("no mosquitto on PATH: apt-get install mosquitto", allow_module_level=True)
+from mqtt_mdi.runtime.broker import mosquitto_program
+
+if mosquitto_program() is None:
+    pytest.skip("no mosquitto: apt-get install mosquitto", allow_module_level=True)
 
 FRAMES = 6000
 WARM_UP = 2000

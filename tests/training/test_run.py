@@ -41,23 +41,28 @@ def train(out: Path, recipe: Recipe) -> None:
     )
 
 
-def test_a_run_leaves_a_bundle_its_recipe_and_its_curves(tmp_path: Path) -> None:
-    train(tmp_path, RECIPE)
-    manifest = read_manifest(tmp_path)
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundle")
+    train(out, RECIPE)
+    return out
+
+
+def test_a_run_leaves_a_bundle_its_recipe_and_its_curves(bundle: Path) -> None:
+    manifest = read_manifest(bundle)
     assert manifest.stage_count == 4
     assert manifest.trained.recipe["method"] == "joint"
     assert manifest.trained.recipe["exit_weights"] == "0.2,0.3,0.4,1"
-    with (tmp_path / CURVES_FILE).open(newline="") as file:
+    with (bundle / CURVES_FILE).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(0 <= float(row["exit 4"]) <= 1 and float(row["loss"]) > 0 for row in rows)
-    assert "accuracy on samples held out" in (tmp_path / CURVES_PICTURE).read_text()
+    assert "accuracy on samples held out" in (bundle / CURVES_PICTURE).read_text()
 
 
-def test_another_recipe_does_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
-    train(tmp_path, replace(RECIPE, epochs=1))
+def test_another_recipe_does_not_go_on_from_a_checkpoint(bundle: Path) -> None:
     with pytest.raises(ConfigError, match="belongs to another run"):
-        train(tmp_path, replace(RECIPE, epochs=1, method="distilled"))
+        train(bundle, replace(RECIPE, method="distilled"))
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

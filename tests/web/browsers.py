@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from live import PATIENCE_S
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 SCREENSHOTS = Path("runs/screenshots")
 DESKTOP = (1360, 900)
 CHROMIUM = shutil.which("chromium")
 
-expect.set_options(timeout=30_000)  # a busy machine takes its time; nothing here waits for what does not come
+expect.set_options(
+    timeout=1000 * PATIENCE_S
+)  # a busy machine takes its time; nothing here waits for what does not come
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
 
@@ -36,6 +39,7 @@ def opened(browser: Browser, url: str, *, quiet: bool = True) -> Iterator[Page]:
     context = browser.new_context(
         viewport={"width": width, "height": height}, reduced_motion="reduce", ignore_https_errors=True
     )
+    context.set_default_timeout(1000 * PATIENCE_S)
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda said: complaints.append(said.text) if said.type != "log" else None)

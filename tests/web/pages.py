@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from live import Broker, Pipeline, Process
+from live import PATIENCE_S, Broker, Pipeline, Process
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
 from mqtt_mdi.bundle.sample import read_sample
@@ -62,9 +62,9 @@ class Server:
     def connection(self) -> HTTPConnection:
         """A connection of one's own."""
         if not self.url.startswith("https:"):
-            return HTTPConnection("127.0.0.1", self.port, timeout=10)
+            return HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         context = ssl.create_default_context(cafile=self.ca)
-        return HTTPSConnection("127.0.0.1", self.port, timeout=10, context=context)
+        return HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE_S, context=context)
 
     def edit(self, patch: object, expected: int | None = None) -> Answer:
         """Change the policy."""

@@ -8,7 +8,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from live import Broker, Pipeline, mqtt_mdi, until
+from live import PATIENCE_S, Broker, Pipeline, mqtt_mdi, until
 from pages import Server, rows, send_sample, shown, where
 
 from mqtt_mdi.cli.page import showing
@@ -242,7 +242,7 @@ def test_who_does_not_read_holds_up_nobody(running: tuple[Pipeline, Server]) -> 
         lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         lazy.connect(("127.0.0.1", server.port))
         lazy.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        watching = HTTPConnection("127.0.0.1", server.port, timeout=10)
+        watching = HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
         watching.request("GET", "/api/events")
         stream = watching.getresponse()
         assert stream.getheader("content-type", "").startswith("text/event-stream")
@@ -256,7 +256,7 @@ def test_an_open_stream_does_not_keep_the_coordinator(
 ) -> None:
     pipeline = new_pipeline(mosquitto)
     coordinator = pipeline.coordinator("--http", ":0")
-    watching = HTTPConnection("127.0.0.1", where(coordinator).port, timeout=10)
+    watching = HTTPConnection("127.0.0.1", where(coordinator).port, timeout=PATIENCE_S)
     watching.request("GET", "/api/events")
     stream = watching.getresponse()
     assert stream.readline().startswith(b"data: ")

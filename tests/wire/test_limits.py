@@ -8,7 +8,8 @@ import pytest
 from samples import GREY, npy_with, picture, png
 
 from mqtt_mdi.errors import ProtocolError
-from mqtt_mdi.wire.frames import JPEG, MAX_FRAME_BYTES, MAX_READS, MAX_SIDE, NPY, PNG, Frame, decode_frame
+from mqtt_mdi.wire.frames import JPEG, MAX_FRAME_BYTES, NPY, PNG, Frame, decode_frame
+from mqtt_mdi.wire.pictures import MAX_READS, MAX_SIDE
 from mqtt_mdi.wire.tasks import decode_tasks
 from mqtt_mdi.wire.tensors import MAX_ITEMS, encode_tensor, load_cbor
 
