@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
 NODE := schemas/node_modules
+NODE_RED := $(VENV)/node-red
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -77,7 +78,7 @@ $(VENV)/.ready-test: $(INPUTS) | $(BIN)/python
 
 $(NODE)/.ready: schemas/package.json schemas/package-lock.json
 	@echo "fetching AsyncAPI's parser and page into schemas/ (once, about half a minute)"
-	@cd schemas && npm ci --ignore-scripts --silent --fetch-retries=1 --fetch-timeout=60000
+	@cd schemas && timeout 300 npm ci --ignore-scripts --silent --fetch-retries=1 --fetch-timeout=60000
 	@touch $@
 
 # Tests that need something which cannot be had skip and say why, so nothing here may fail the run.
@@ -86,12 +87,13 @@ node:
 		$(MAKE) --no-print-directory --silent $(NODE)/.ready || echo "npm failed; some tests will skip"; \
 	else echo "no node or npm on PATH; tests that need them will skip"; fi
 
-system:
+system: | $(BIN)/python
 	@missing=; PATH=$$PATH:/usr/sbin; \
 	command -v mosquitto >/dev/null || missing="$$missing mosquitto"; \
 	command -v mosquitto_sub >/dev/null || missing="$$missing mosquitto-clients"; \
 	command -v sqlite3 >/dev/null || missing="$$missing sqlite3"; \
 	command -v chromium >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
+	command -v prometheus >/dev/null && command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	test -d /usr/share/datasets/fashion-mnist || missing="$$missing dataset-fashion-mnist"; \
 	test -z "$$missing" && exit 0; \
 	sudo=; test "$$(id -u)" = 0 || sudo="sudo -n"; \
@@ -100,3 +102,7 @@ system:
 		{ $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 			--no-install-recommends $$missing; } >/dev/null || echo "apt-get failed; some tests will skip"; \
 	else echo "not installed:$$missing; tests that need them will skip"; fi
+	@test -d $(NODE_RED)/node_modules/node-red || ! command -v npm >/dev/null || { \
+		echo "installing Node-RED into $(NODE_RED) (once, about half a minute)"; \
+		timeout 300 npm install --prefix $(NODE_RED) --silent --no-audit --no-fund --omit=optional --ignore-scripts \
+			node-red@4.1.15 >/dev/null || { rm -rf $(NODE_RED); echo "npm failed; a test will skip"; }; }

@@ -21,7 +21,7 @@ from mqtt_mdi.core.effects import (
     SolvePlan,
 )
 from mqtt_mdi.core.fleet import Fleet
-from mqtt_mdi.core.ledger import Tally
+from mqtt_mdi.core.ledger import Latencies, Tally
 from mqtt_mdi.core.policy import Policy, merge_patch
 from mqtt_mdi.core.replanning import Change, Replanner
 from mqtt_mdi.core.strategies.registry import STRATEGIES
@@ -59,6 +59,7 @@ class Coordinator:
         self.fleet = Fleet(profiles)
         self.replanner = Replanner()
         self.totals = totals
+        self.latencies = Latencies()
         self.devices: dict[str, DeviceState] = {}
         self.seen_at: dict[str, float] = {}
         self._tally = Tally()
@@ -233,19 +234,18 @@ class Coordinator:
         return [effect for state in silent for effect in self._hear(replace(state, online=False), now)]
 
     def _count(self, stored: events.ResultsStored) -> None:
+        answers = [(r.exit_stage, r.latency_ms) for r in stored.results if r.exit_stage is not None]
+        exits = Counter(stage for stage, _ in answers)
         for tally in (self._tally, self.totals):
             tally.duplicates += stored.duplicates
             tally.graded += len(stored.graded)
             tally.correct += sum(stored.graded)
-            for result in stored.results:
-                if result.exit_stage is None:
-                    tally.failed += 1
-                else:
-                    tally.answered += 1
-                    tally.exits[result.exit_stage] += 1
-        for result in stored.results:
-            if result.exit_stage is not None:
-                self._sample(result.latency_ms)
+            tally.failed += len(stored.results) - len(answers)
+            tally.answered += len(answers)
+            tally.exits.update(exits)
+        for _, latency_ms in answers:
+            self._sample(latency_ms)
+            self.latencies.add(latency_ms / 1000)
 
     def _sample(self, latency_ms: float) -> None:
         """Keep a uniform sample of the window's latencies (Vitter's algorithm R)."""

@@ -1,7 +1,11 @@
 """The source's books: what was admitted is answered, failed or still owed."""
 
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
+
+LATENCY_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""From a stage on a fast machine to a frame that went through several leases."""
 
 
 @dataclass(slots=True)
@@ -42,3 +46,16 @@ class Tally:
     correct: int = 0
     exits: Counter[int] = field(default_factory=Counter)
     latencies_ms: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Latencies:
+    """How many latencies each of LATENCY_BOUNDS_S is the least bound of, and how many lie beyond all."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
+    sum_s: float = 0.0
+
+    def add(self, latency_s: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
+        self.sum_s += latency_s

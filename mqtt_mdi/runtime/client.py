@@ -22,6 +22,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from mqtt_mdi.core.value import value
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.buffered import BufferedClient
@@ -44,7 +45,7 @@ _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has
 _TAKEN_OVER = "Session taken over"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """A message that arrived."""
 
@@ -118,6 +119,7 @@ class Connection:
         client.on_connect = self._connack
         client.on_disconnect = self._disconnected
         client.on_message = self._arrived
+        client.on_plain = self._plain_arrived
         client.on_subscribe = self._suback
         client.on_denied = self._publish_denied
         if url.username is not None:
@@ -169,7 +171,7 @@ class Connection:
         One from before a reconnection comes again and is acknowledged then: its old number may by now
         belong to another message.
         """
-        if message.qos and message.epoch == self._epoch:
+        if message.qos and self.connected and message.epoch == self._epoch:
             self._client.ack(message.mid, message.qos)
 
     def unsent(self) -> int:
@@ -367,6 +369,9 @@ class Connection:
         elif topic not in self._denied and len(self._denied) < _DENIALS_TOLD:
             self._denied.add(topic)
             log.warning("broker %s does not take what we publish on %s: %s", self.url, topic, reason)
+
+    def _plain_arrived(self, topic: bytes, payload: bytes, qos: int, retain: bool, mid: int) -> None:  # noqa: FBT001 -- `Plain`
+        self._inbox.append(Message(topic.decode(errors="replace"), payload, qos, retain, mid, self._epoch))
 
     def _arrived(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         properties = message.properties

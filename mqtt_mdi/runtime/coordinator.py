@@ -137,8 +137,15 @@ class CoordinatorShell(Shell):
         self._writing: Gathered | None = None
         self.storage_error: str | None = None
         self.decision: str | None = None
+        self.decisions = 0
+        self.dead_letters = 0
         self.metrics: Metrics | None = None
         self._began = False
+
+    @property
+    def unstored(self) -> int:
+        """Messages that came and are not in the database yet."""
+        return len(self._gathered.messages) + (len(self._writing.messages) if self._writing else 0)
 
     def serve(self) -> None:
         """Run until stopped; what was stored by then is acknowledged, the rest comes again."""
@@ -289,6 +296,7 @@ class CoordinatorShell(Shell):
             case effects.RecordDecision(reason):
                 log.info("planner: %s", reason)
                 self.decision = reason[:MAX_DECISION]
+                self.decisions += 1
                 self._publish_state()
             case effects.RecordDevice(state):
                 self._gathered.devices.append((state, time.time()))
@@ -351,6 +359,7 @@ class CoordinatorShell(Shell):
         assert self._writing is not None
         for message in self._writing.messages:
             self.acknowledger.done(message)
+        self.dead_letters += len(self._writing.dead_letters)
         self._writing = None
         self._say_storage(None)
         self.tell(events.ResultsStored(written.new_results, written.duplicates, written.graded))

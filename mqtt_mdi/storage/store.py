@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypedDict, cast
@@ -32,6 +33,7 @@ _LAST_IDS = select(
     select(func.coalesce(func.max(results.c.id), 0)).scalar_subquery().label("last_result"),
     select(func.coalesce(func.max(truths.c.id), 0)).scalar_subquery().label("last_truth"),
 )
+_COUNT_NEW = select(func.count()).where(results.c.id > bindparam("last_result"))
 _NEW_RESULTS = (
     select(results.c.sensor, results.c.frame_id)
     .where(results.c.id > bindparam("last_result"))
@@ -51,7 +53,15 @@ _NEWLY_JUDGED = text("""
 """).columns(row=Integer, was=Boolean, right=Boolean)
 _SET_CORRECT = update(results).where(results.c.id == bindparam("row")).values(correct=bindparam("right"))
 
-_INSERT_RESULT = insert(results).on_conflict_do_nothing()
+# Results are what comes by the thousand: they go past SQLAlchemy's work on the parameters of each row.
+_RESULT_FIELDS = tuple(field.name for field in fields(Result))
+_RESULT_COLUMNS = ("pipeline", *_RESULT_FIELDS, "received_at")
+_INSERT_RESULT = (
+    f"INSERT INTO results ({', '.join(_RESULT_COLUMNS)}) "  # noqa: S608 -- our own names
+    f"VALUES ({', '.join('?' * len(_RESULT_COLUMNS))}) ON CONFLICT DO NOTHING"
+)
+_result_values = attrgetter(*_RESULT_FIELDS)
+
 _INSERT_POLICY = insert(policies).on_conflict_do_nothing()
 _REPLACE_TRUTH = insert(truths).prefix_with("OR REPLACE")
 _REPLACE_DEVICE = insert(devices).on_conflict_do_update(
@@ -159,17 +169,17 @@ class Store:
         """
         with self._database.writing() as connection:
             last = dict(connection.execute(_LAST_IDS).mappings().one())
-            self._insert(connection, _INSERT_RESULT, [_row(r, received_at=at) for r, at in batch.results])
+            if batch.results:
+                rows = [(self.pipeline, *_result_values(result), at) for result, at in batch.results]
+                connection.exec_driver_sql(_INSERT_RESULT, rows)
             self._insert(connection, _REPLACE_TRUTH, [_row(truth) for truth in batch.truths])
             self._insert(connection, _INSERT_POLICY, [_policy_row(*entry) for entry in batch.policies])
             self._insert(connection, insert(windows), [_row(w, started_at=at) for w, at in batch.windows])
             self._insert(connection, insert(dead_letters), [_row(d, at=at) for d, at in batch.dead_letters])
             self._write_devices(connection, batch.devices)
-            new = [FrameKey(*row) for row in connection.execute(_NEW_RESULTS, last)]
+            new = _new_results(connection, last, batch)
             graded = _grade(connection, last)
-        # of several results to one frame the first is the one that was stored
-        given = {result.frame: result for result, _ in reversed(batch.results)}
-        return Written(tuple(given[frame] for frame in new), len(batch.results) - len(new), graded)
+        return Written(new, len(batch.results) - len(new), graded)
 
     def last_policy(self) -> Policy | None:
         """The policy of the highest version, or None before the first."""
@@ -260,13 +270,22 @@ def read_policies(path: str | Path, pipeline: str) -> list[PolicyChange]:
     return [PolicyChange(POLICY.decode(row.body.encode()), row.origin, row.set_at) for row in rows]
 
 
-def _row(value: Result | Truth | Window | DeadLetter, **more: float) -> dict[str, Any]:
+def _row(value: Truth | Window | DeadLetter, **more: float) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)} | more
 
 
 def _policy_row(policy: Policy, origin: str, set_at: float) -> dict[str, Any]:
     body = POLICY.encode(policy).decode()
     return {"version": policy.version, "body": body, "origin": origin, "set_at": set_at}
+
+
+def _new_results(connection: Connection, last: dict[str, int], batch: Batch) -> tuple[Result, ...]:
+    """Those of a batch's results that were inserted."""
+    if connection.execute(_COUNT_NEW, last).scalar_one() == len(batch.results):
+        return tuple(result for result, _ in batch.results)
+    # of several results to one frame the first is the one that was stored
+    given = {result.frame: result for result, _ in reversed(batch.results)}
+    return tuple(given[FrameKey(*row)] for row in connection.execute(_NEW_RESULTS, last))
 
 
 def _grade(connection: Connection, last: dict[str, int]) -> tuple[bool, ...]:

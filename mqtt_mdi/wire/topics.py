@@ -9,6 +9,8 @@ from mqtt_mdi.errors import ConfigError, ProtocolError
 PREFIX = "mdi/v1"
 _IDENTIFIER = re.compile(IDENTIFIER)
 _STAGE = re.compile("[1-9][0-9]?")
+MOST_PARSED = 4096
+"""Topics that need not be taken apart again."""
 
 
 def identifier(value: str, what: str) -> str:
@@ -39,6 +41,7 @@ class Topics:
         self.manifest = f"{self.root}/model/manifest"
         self.metrics = f"{self.root}/metrics"
         self.coordinator = f"{self.root}/coordinator/state"
+        self._parsed: dict[str, Topic] = {}
 
     def frames(self, sensor: str = "+") -> str:
         """Where a sensor publishes."""
@@ -82,6 +85,14 @@ class Topics:
 
     def parse(self, topic: str) -> Topic:
         """Take a topic of this pipeline apart; ProtocolError for any other."""
+        found = self._parsed.get(topic)
+        if found is None:
+            found = self._parse(topic)
+            if len(self._parsed) < MOST_PARSED:
+                self._parsed[topic] = found
+        return found
+
+    def _parse(self, topic: str) -> Topic:
         if not topic.startswith(self.root + "/"):
             raise ProtocolError(f"topic {topic[:200]!r} is not of pipeline {self.pipeline}")
         match topic[len(self.root) + 1 :].split("/"):

@@ -11,15 +11,16 @@ from mqtt_mdi.runtime.buffered import MOST_UNSENT, READ_BYTES, BufferedClient
 CONNACK = bytes([0x20, 3, 0, 0, 0])
 
 
-def publish(payload: bytes) -> bytes:
-    """A PUBLISH packet of MQTT 5 at quality 0 on topic `t`, section 3.3."""
-    body = struct.pack("!H", 1) + b"t" + b"\0" + payload
+def publish(payload: bytes, *, mid: int = 0, properties: bytes = b"", flags: int = 0) -> bytes:
+    """A PUBLISH packet of MQTT 5 on topic `t`, at quality 1 if it has an identifier, section 3.3."""
+    body = struct.pack("!H", 1) + b"t" + (struct.pack("!H", mid) if mid else b"")
+    body += bytes([len(properties)]) + properties + payload
     length, left = b"", len(body)
     while True:
         left, low = divmod(left, 128)
         length += bytes([low | (128 if left else 0)])
         if not left:
-            return b"\x30" + length + body
+            return bytes([0x30 | flags | (2 if mid else 0)]) + length + body
 
 
 class Wired:
@@ -31,10 +32,16 @@ class Wired:
         self.ours.settimeout(0)
         self.client._sock = self.ours
         self.heard: list[bytes] = []
+        self.plain: list[tuple[bytes, int, bool, int]] = []
         self.client.on_message = self._hear
+        self.client.on_plain = self._hear_plain
 
     def _hear(self, _client: object, _data: object, message: MQTTMessage) -> None:
         self.heard.append(message.payload)
+
+    def _hear_plain(self, topic: bytes, payload: bytes, *rest: int) -> None:
+        self.heard.append(payload)
+        self.plain.append((topic, *rest))  # type: ignore[arg-type]
 
     def read(self) -> None:
         self.client.loop_read()
@@ -121,3 +128,34 @@ def test_a_new_connection_begins_with_empty_buffers() -> None:
         wired.client._sock_close()
         assert not wired.client.has_arrived
         assert not wired.client.want_write()
+
+
+def test_messages_come_in_order_with_properties_and_without() -> None:
+    with closing(Wired()) as wired:
+        content_type = b"\x03\x00\x01x"
+        wired.theirs.sendall(
+            publish(b"plain", mid=0x1234, flags=1)
+            + publish(b"typed", mid=7, properties=content_type)
+            + publish(b"again, at quality 0")
+        )
+        wired.read()
+        assert wired.heard == [b"plain", b"typed", b"again, at quality 0"]
+        assert wired.plain == [(b"t", 1, True, 0x1234), (b"t", 0, False, 0)]
+        wired.client.flush()
+        assert wired.theirs.recv(100) == b"\x40\x02\x12\x34" + b"\x40\x02\x00\x07"
+
+
+@settings(deadline=None, max_examples=60)
+@given(flags=st.integers(0, 15), body=st.binary(min_size=1, max_size=40))
+def test_whatever_a_publish_packet_holds_it_is_heard_or_ends_the_connection(flags: int, body: bytes) -> None:
+    with closing(Wired()) as wired:
+        wired.theirs.sendall(bytes([0x30 | flags, len(body)]) + body)
+        wired.read()
+        assert len(wired.heard) == 1 or wired.client._sock is None or (flags >> 1) & 3 == 2
+
+
+def test_nothing_is_acknowledged_without_a_connection() -> None:
+    with closing(Wired()) as wired:
+        wired.client._sock_close()
+        wired.client.ack(1, 1)
+        assert not wired.client._unsent

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtt_mdi.errors import ConfigError, ProtocolError
-from mqtt_mdi.wire.topics import Topic, Topics, identifier
+from mqtt_mdi.wire.topics import MOST_PARSED, Topic, Topics, identifier
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 STAGES = st.integers(1, 64)
@@ -102,3 +102,10 @@ def test_a_name_that_cannot_stand_in_a_topic_is_refused(name: str) -> None:
 
 def test_a_name_that_can_is_given_back() -> None:
     assert identifier("cam_1-B", "--id") == "cam_1-B"
+
+
+def test_what_is_remembered_of_topics_is_bounded() -> None:
+    topics = Topics("p")
+    for number in range(MOST_PARSED + 10):
+        assert topics.parse(topics.results(f"cam{number}")) == Topic("results", f"cam{number}")
+    assert len(topics._parsed) == MOST_PARSED
