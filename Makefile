@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
-NODE := schemas/node_modules
 NODE_RED := $(VENV)/node-red
+ASYNCAPI := schemas/node_modules
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -37,7 +37,7 @@ schemas: $(VENV)/.ready-demo  ## write schemas/ and docs/reference/ anew after a
 	@$(BIN)/python -m mqtt_mdi.wire.schemas schemas
 	@$(BIN)/python -m mqtt_mdi.cli.reference docs/reference
 
-docs: $(NODE)/.ready  ## the topics and messages as one page, build/docs/asyncapi.html; needs Node.js and npm
+docs: $(ASYNCAPI)/.ready  ## the topics and messages as one page, build/docs/asyncapi.html; needs Node.js and npm
 	@cd schemas && npm run --silent render
 	@echo build/docs/asyncapi.html
 
@@ -76,18 +76,25 @@ $(VENV)/.ready-test: $(INPUTS) | $(BIN)/python
 	@$(INSTALL) -e '.[test]'
 	@touch $(VENV)/.ready-demo $@
 
-$(NODE)/.ready: schemas/package.json schemas/package-lock.json
+$(ASYNCAPI)/.ready: schemas/package.json schemas/package-lock.json
 	@echo "fetching AsyncAPI's parser and page into schemas/ (once, about half a minute)"
-	@cd schemas && timeout 300 npm ci --ignore-scripts --silent --fetch-retries=1 --fetch-timeout=60000
+	@cd schemas && npm ci --ignore-scripts --silent --fetch-retries=1 --fetch-timeout=60000
+	@touch $@
+
+$(NODE_RED)/.ready: | $(BIN)/python
+	@echo "fetching Node-RED into $(NODE_RED) (once, about half a minute)"
+	@npm install --prefix $(NODE_RED) --silent --no-audit --no-fund --omit=optional --ignore-scripts \
+		--fetch-retries=1 --fetch-timeout=60000 node-red@4.1.15 >/dev/null
 	@touch $@
 
 # Tests that need something which cannot be had skip and say why, so nothing here may fail the run.
 node:
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \
-		$(MAKE) --no-print-directory --silent $(NODE)/.ready || echo "npm failed; some tests will skip"; \
+		$(MAKE) --no-print-directory --silent --keep-going $(ASYNCAPI)/.ready $(NODE_RED)/.ready || \
+			echo "npm failed; some tests will skip"; \
 	else echo "no node or npm on PATH; tests that need them will skip"; fi
 
-system: | $(BIN)/python
+system:
 	@missing=; PATH=$$PATH:/usr/sbin; \
 	command -v mosquitto >/dev/null || missing="$$missing mosquitto"; \
 	command -v mosquitto_sub >/dev/null || missing="$$missing mosquitto-clients"; \
@@ -102,7 +109,3 @@ system: | $(BIN)/python
 		{ $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 			--no-install-recommends $$missing; } >/dev/null || echo "apt-get failed; some tests will skip"; \
 	else echo "not installed:$$missing; tests that need them will skip"; fi
-	@test -d $(NODE_RED)/node_modules/node-red || ! command -v npm >/dev/null || { \
-		echo "installing Node-RED into $(NODE_RED) (once, about half a minute)"; \
-		timeout 300 npm install --prefix $(NODE_RED) --silent --no-audit --no-fund --omit=optional --ignore-scripts \
-			node-red@4.1.15 >/dev/null || { rm -rf $(NODE_RED); echo "npm failed; a test will skip"; }; }

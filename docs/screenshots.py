@@ -82,7 +82,7 @@ def _shoot(url: str, path: Path, width: int, height: int, scheme: str) -> None:
         page.goto(url)
         _wait_until_drawn(page)
         picture = Image.open(BytesIO(page.screenshot()))
-        picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, 4, dither=Image.Dither.NONE).save(
             path, optimize=True
         )
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
