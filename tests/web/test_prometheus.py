@@ -29,7 +29,11 @@ def watched(
     folder = tmp_path_factory.mktemp("prometheus")
     with Pipeline(mosquitto, next(names), folder) as pipeline:
         pipeline.env |= {"MDI_HTTP": "0.0.0.0:0", "MDI_HTTP_TOKEN": TOKEN}
-        processes = pipeline.bring_up(STAGES)
+        processes = {"coordinator": pipeline.coordinator(), "source-1": pipeline.source()}
+        processes |= {device: pipeline.device(device, stages) for device, stages in STAGES.items()}
+        pipeline.ready("source-1")
+        for device, stages in STAGES.items():
+            pipeline.ready(device, *map(int, stages.split(",")))
         target = f"127.0.0.1:{where(processes['coordinator']).port}"
         with running_prometheus(folder, target, TOKEN) as prometheus:
             prometheus.wait_for("up", 1)
