@@ -5,10 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
+NODE_RED := $(VENV)/node-red
+ASYNCAPI := schemas/node_modules
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint schemas bench chaos fuzz soak clean system
+.PHONY: help demo test lint schemas docs bench chaos fuzz soak clean system node
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -16,7 +18,7 @@ help:  ## this list
 demo: $(VENV)/.ready-demo  ## frames through devices on a real broker; more with ARGS="--frames 2000"
 	@$(BIN)/mqtt-mdi demo $(ARGS)
 
-test: $(VENV)/.ready-test system  ## lint, types, layers, tests and coverage; one test with ARGS="-k name"
+test: $(VENV)/.ready-test system node  ## lint, types, layers, tests and coverage; one test with ARGS="-k name"
 	@$(MAKE) --no-print-directory lint
 	@if test -n "$(ARGS)"; then $(BIN)/python -m pytest $(ARGS); else \
 		$(BIN)/python -m pytest --cov --cov-report= -n 2 --dist loadfile -m "not alone" && \
@@ -31,8 +33,13 @@ lint: $(VENV)/.ready-test  ## ruff, mypy and the layers of import-linter
 	@$(BIN)/mypy deploy/check-compose
 	@$(BIN)/lint-imports
 
-schemas: $(VENV)/.ready-demo  ## write schemas/ anew after a change of mqtt_mdi/wire
+schemas: $(VENV)/.ready-demo  ## write schemas/ and docs/reference/ anew after a change of wire, policy or commands
 	@$(BIN)/python -m mqtt_mdi.wire.schemas schemas
+	@$(BIN)/python -m mqtt_mdi.cli.reference docs/reference
+
+docs: $(ASYNCAPI)/.ready  ## the topics and messages as one page, build/docs/asyncapi.html; needs Node.js and npm
+	@cd schemas && npm run --silent render
+	@echo build/docs/asyncapi.html
 
 bench: $(VENV)/.ready-test  ## print the tables of benchmarks/
 	@$(BIN)/python benchmarks/run.py $(ARGS)
@@ -69,11 +76,29 @@ $(VENV)/.ready-test: $(INPUTS) | $(BIN)/python
 	@$(INSTALL) -e '.[test]'
 	@touch $(VENV)/.ready-demo $@
 
+$(ASYNCAPI)/.ready: schemas/package.json schemas/package-lock.json
+	@echo "fetching AsyncAPI's parser and page into schemas/ (once, about half a minute)"
+	@cd schemas && npm ci --ignore-scripts --silent --fetch-retries=1 --fetch-timeout=60000
+	@touch $@
+
+$(NODE_RED)/.ready: | $(BIN)/python
+	@echo "fetching Node-RED into $(NODE_RED) (once, about half a minute)"
+	@npm install --prefix $(NODE_RED) --silent --no-audit --no-fund --omit=optional --ignore-scripts \
+		--fetch-retries=1 --fetch-timeout=60000 node-red@4.1.15 >/dev/null
+	@touch $@
+
 # Tests that need something which cannot be had skip and say why, so nothing here may fail the run.
+node:
+	@if command -v node >/dev/null && command -v npm >/dev/null; then \
+		$(MAKE) --no-print-directory --silent --keep-going $(ASYNCAPI)/.ready $(NODE_RED)/.ready || \
+			echo "npm failed; some tests will skip"; \
+	else echo "no node or npm on PATH; tests that need them will skip"; fi
+
 system:
 	@missing=; PATH=$$PATH:/usr/sbin; \
 	command -v mosquitto >/dev/null || missing="$$missing mosquitto"; \
 	command -v mosquitto_sub >/dev/null || missing="$$missing mosquitto-clients"; \
+	command -v sqlite3 >/dev/null || missing="$$missing sqlite3"; \
 	command -v chromium >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
 	command -v prometheus >/dev/null && command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	test -d /usr/share/datasets/fashion-mnist || missing="$$missing dataset-fashion-mnist"; \

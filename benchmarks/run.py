@@ -10,6 +10,7 @@ hop        CPU for handing one task on, beside a raw relay
 pipeline   three devices and one; frames between devices at QoS 0 and 1
 memory     resident memory of devices with one stage
 start      from the start of a device to its first answer
+page       the page in Chromium beside an empty one, with 200 devices and 1,000 results a second
 coordinator  results a second from a broker into SQLite, beside paho and sqlite3 alone
 watched    the page open and metrics scraped, beside a coordinator that nobody looks at
 security   TLS, the spool and signatures, with and without
@@ -26,6 +27,7 @@ import engines
 import hop
 import measure
 import memory
+import page
 import pipeline
 import planner
 import rivals
@@ -45,6 +47,7 @@ MEASURES: dict[str, tuple[str, Callable[[int], list[measure.Row]]]] = {
     "simulator": ("Simulating many workers, one core", simulator.simulator),
     "planner": ("Making a plan, one core", planner.planner),
     "worlds": ("The simulator's rates against those over Mosquitto, emulated boards", worlds.worlds),
+    "page": ("The page in Chromium beside an empty one, two cores for everything", page.page),
     "security": ("TLS, the spool and signatures, each with and without", security.security),
     "coordinator": ("Results taken into SQLite by one coordinator", coordinator.intake),
     "watched": ("What the page, metrics and discovery cost the coordinator", coordinator.watched),

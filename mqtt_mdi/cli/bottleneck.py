@@ -1,6 +1,7 @@
 """`mqtt-mdi bottleneck`: learn to say in few bytes what one stage sends to the next."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 from rich.console import Console
@@ -17,6 +18,7 @@ from mqtt_mdi.cli.learning import (
     new_folder,
     training_bar,
 )
+from mqtt_mdi.cli.options import StagesType
 from mqtt_mdi.errors import ConfigError
 
 
@@ -37,6 +39,12 @@ from mqtt_mdi.errors import ConfigError
     default=16,
     help="How many times fewer bytes than float32 an activation takes.",
 )
+@click.option(
+    "--cuts",
+    type=StagesType(),
+    default="all",
+    help="Stages that send a code, like 1,2; the others send int8.",
+)
 @known_data_options
 @click.option("--epochs", type=click.IntRange(1), default=2, help="Passes over the data.")
 @learning_options
@@ -48,6 +56,7 @@ def bottleneck(
     bundle: Path,
     out: Path,
     ratio: float,
+    cuts: frozenset[int] | Literal["all"],
     dataset: str | None,
     data: Path | None,
     epochs: int,
@@ -59,7 +68,7 @@ def bottleneck(
     device: str,
     max_accuracy_loss: float,
 ) -> None:
-    """Put a learned encoder at the end of each stage and a decoder at the start of the next.
+    """Put a learned encoder at the end of each stage, or some, and a decoder at the start of the next.
 
     The network itself stays as it is: the new layers learn to give every exit what it had. Codes travel as
     int8. Works on bundles that `mqtt-mdi train` has written. The state is saved after each epoch: the same
@@ -85,6 +94,7 @@ def bottleneck(
             out,
             samples,
             ratio=ratio,
+            cuts=None if cuts == "all" else cuts,
             # A run is short: an average over as many steps as in a long one would still hold its start.
             recipe=Recipe(
                 epochs=epochs,

@@ -17,7 +17,14 @@ from mqtt_mdi.runtime.broker import choose, running_broker
     envvar="MDI_BROKER_KIND",
     help="auto takes mosquitto when it is on PATH.",
 )
-@click.option("--port", type=click.IntRange(1, 65535), default=1883, show_default=True, envvar="MDI_PORT")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=1883,
+    show_default=True,
+    envvar="MDI_PORT",
+    help="Port to listen on; the embedded broker takes the next one, too, for MQTT 3.1.1.",
+)
 @click.option(
     "--host",
     default="127.0.0.1",

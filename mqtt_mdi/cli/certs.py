@@ -10,7 +10,8 @@ from mqtt_mdi.runtime.private import write_private
 from mqtt_mdi.wire.topics import identifier
 
 ALWAYS = ("localhost", "127.0.0.1", "::1")
-TAKEN = {"ca", "server", "model"}
+TAKEN = {"ca", "server", "page", "model"}
+SERVERS = {"server": "the broker", "page": "the coordinator's page"}
 
 
 @click.command(short_help="Make certificates for TLS, and a key to sign models.")
@@ -25,8 +26,8 @@ TAKEN = {"ca", "server", "model"}
     "--host",
     "hosts",
     multiple=True,
-    help="Name or address under which clients reach the broker, again for each; makes the broker's "
-    "certificate anew.  [default: this machine's name, when there is no certificate yet]",
+    help="Name or address under which clients reach the broker and the page, again for each; makes their "
+    "certificates anew.  [default: this machine's name, when there is no certificate yet]",
 )
 @click.option(
     "--client", "clients", multiple=True, help="User to make a client certificate for, again for each."
@@ -35,7 +36,7 @@ TAKEN = {"ca", "server", "model"}
     "--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="How long they are valid."
 )
 def certs(out: Path, hosts: tuple[str, ...], clients: tuple[str, ...], days: int) -> None:
-    """Make an authority, a certificate for the broker, certificates for clients, and a key for models.
+    """Make an authority, certificates for the broker, the page and clients, and a key for models.
 
     Keep ca.key where neither broker nor clients can read it: who has it can pass for any of them. Who has
     model.key says what devices run that are given model.pub; it has no end. Run it again, with the same
@@ -60,10 +61,11 @@ def certs(out: Path, hosts: tuple[str, ...], clients: tuple[str, ...], days: int
     authority, new = open_authority(out)
     click.echo(f"{out}/ca.crt, ca.key: {'new authority' if new else 'kept'}")
     click.echo(f"{out}/model.pub, model.key: {'new key to sign models with' if _model_key(out) else 'kept'}")
-    if hosts or not (out / "server.crt").exists():
-        names = tuple(dict.fromkeys((hosts or (platform.node(),)) + ALWAYS))
-        issue(authority, "server", names[0], names, days).write(out, "server")
-        click.echo(f"{out}/server.crt, server.key: for a broker called {', '.join(names)}; {days} days")
+    for server, what in SERVERS.items():
+        if hosts or not (out / f"{server}.crt").exists():
+            names = tuple(dict.fromkeys((hosts or (platform.node(),)) + ALWAYS))
+            issue(authority, "server", names[0], names, days).write(out, server)
+            click.echo(f"{out}/{server}.crt, {server}.key: for {what} at {', '.join(names)}; {days} days")
     for name in clients:
         issue(authority, "client", name, days=days).write(out, name)
         click.echo(f"{out}/{name}.crt, {name}.key: for the client {name}; {days} days")
@@ -71,6 +73,7 @@ def certs(out: Path, hosts: tuple[str, ...], clients: tuple[str, ...], days: int
         f"\nmosquitto.conf:  certfile {out}/server.crt\n                 keyfile {out}/server.key\n"
         f"clients:         --ca {out}/ca.crt, or MDI_CA={out}/ca.crt\n"
         f"coordinator:     --sign-with {out}/model.key, or MDI_SIGN_WITH={out}/model.key\n"
+        f"                 --http-cert {out}/page.crt --http-key {out}/page.key, for the page\n"
         f"device, source:  --model-key {out}/model.pub, or MDI_MODEL_KEY={out}/model.pub"
     )
     for name in clients:

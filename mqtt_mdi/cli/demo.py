@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.processes import Part, running
 from mqtt_mdi.runtime.sensor import SensorSettings, SensorShell, Tally, wait_until_ready
 from mqtt_mdi.storage.store import Summary, read_summary
-from mqtt_mdi.web.address import LOOPBACK, Address, new_token
+from mqtt_mdi.web.address import LOOPBACK, Address, PageSettings, new_token
 from mqtt_mdi.wire.frames import encode_png
 
 STORED_WITHIN_S = 20.0
@@ -53,17 +53,23 @@ def running_parts(
     database: Path,
     devices: int,
     emulate: float | None,
-    page: Address | None = None,
+    page: PageSettings,
+    go_on: Callable[[], None],
 ) -> Iterator[list[Part]]:
-    """A coordinator, with its page if there is an address for it, a source and devices, started together."""
+    """A coordinator, with its page if there is an address for it, a source and devices, started together.
+
+    `go_on` is asked before each start; what it raises ends those that were started.
+    """
     manifest = read_manifest(bundle)
     common = ["--pipeline", pipeline]
     parts = {
         "coordinator": ["coordinator", *common, "--bundle", str(bundle), "--db", str(database)],
         "source-1": ["source", *common, "--id", "source-1", "--stages", "none"],
     }
-    if page is not None:
-        parts["coordinator"] += ["--http", str(page)]
+    if page.address is not None:
+        parts["coordinator"] += ["--http", str(page.address)]
+        for option, file in (("--http-cert", page.cert), ("--http-key", page.key)):
+            parts["coordinator"] += [] if file is None else [option, str(file)]
     for number, stages in enumerate(spread(manifest.stage_count, devices), 1):
         held = ",".join(map(str, stages))
         parts[f"device-{number}"] = ["device", *common, "--id", f"device-{number}", "--stages", held]
@@ -71,9 +77,11 @@ def running_parts(
             parts[f"device-{number}"] += ["--emulate", str(emulate)]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mqtt-mdi-demo-")))
-        yield [
-            stack.enter_context(running(name, arguments, broker, folder)) for name, arguments in parts.items()
-        ]
+        started = []
+        for name, arguments in parts.items():
+            go_on()
+            started.append(stack.enter_context(running(name, arguments, broker, folder)))
+        yield started
 
 
 @click.command(short_help="Run the whole service on this machine.")
@@ -137,8 +145,7 @@ def demo(
     database: Path | None,
     bundle: Path,
     as_json: bool,
-    page: Address | None,
-    http_token: str | None,
+    page: PageSettings,
     serve: bool,
 ) -> None:
     """Run the whole service here: a broker, a coordinator, a source, three devices, a sensor.
@@ -154,27 +161,28 @@ def demo(
     if database.exists() and not serve:
         raise ConfigError(f"--db {database} exists: the demo begins a new database, choose another path")
     database.parent.mkdir(parents=True, exist_ok=True)
+    stopped = threading.Event()
+    stop_on_signals(stopped.set)  # and nothing is raised in the middle of a start, which would lose a process
     with ExitStack() as stack:
         url = (
             stack.enter_context(running_broker(choose(broker), port))
             if broker in PRIVATE
             else BrokerURL.parse(broker)
         )
-        page, address = _page(page, http_token)
-        parts = stack.enter_context(running_parts(url, pipeline, bundle, database, devices, emulate, page))
+        page, address = _page(page)
+        parts = stack.enter_context(
+            running_parts(url, pipeline, bundle, database, devices, emulate, page, lambda: _check(stopped))
+        )
         if address is not None and not serve:
             click.echo(f"watch it on {address}", err=True)
         if serve:
             embedded = broker in PRIVATE and choose(broker) == "embedded"
-            _serve(url, pipeline, parts, database, address, embedded=embedded)
+            _serve(url, pipeline, parts, database, address, stopped, embedded=embedded)
             return
         settings = SensorSettings(url, pipeline, "cam1", frames)
-
-        def alive() -> None:
-            for part in parts:
-                part.check()
-
-        tally = stream_sample(settings, bundle, alive)
+        tally = stream_sample(settings, bundle, lambda: _check(stopped, parts))
+        if not tally.sent:
+            raise KeyboardInterrupt
         summary = _wait_until_stored(database, pipeline, tally)
     figures = _figures(summary, tally, bundle, database)
     _print_table(figures)
@@ -184,34 +192,42 @@ def demo(
         sys.exit(1)
 
 
-def _page(page: Address | None, token: str | None) -> tuple[Address | None, str | None]:
+def _check(stopped: threading.Event, parts: Sequence[Part] = ()) -> None:
+    """Raise KeyboardInterrupt when we were told to stop, ConfigError when a part has ended."""
+    if stopped.is_set():
+        raise KeyboardInterrupt
+    for part in parts:
+        part.check()
+
+
+def _page(page: PageSettings) -> tuple[PageSettings, str | None]:
     """Where the coordinator is to serve its page, and what to open; the token goes by the environment."""
-    if page is None and not page_installed():
-        return None, None
-    page = page or Address(LOOPBACK, 0)
-    page = replace(page, port=page.port or free_ports(page.host, 1))
-    if token is None and not page.is_loopback:
-        token = new_token()
+    if page.address is None and not page_installed():
+        return page, None
+    address = page.address or Address(LOOPBACK, 0)
+    address = replace(address, port=address.port or free_ports(address.host, 1))
+    token = page.token or (None if address.is_loopback else new_token())
     if token is not None:
         os.environ["MDI_HTTP_TOKEN"] = token  # not on the command line, where everybody could read it
-    return page, page.url if token is None else f"{page.url}?token={token}"
+    return replace(page, address=address), address.url(token, tls=page.tls)
 
 
 def _serve(
-    url: BrokerURL, pipeline: str, parts: list[Part], database: Path, address: str | None, *, embedded: bool
+    url: BrokerURL,
+    pipeline: str,
+    parts: list[Part],
+    database: Path,
+    address: str | None,
+    stopped: threading.Event,
+    *,
+    embedded: bool,
 ) -> None:
-    stopped = threading.Event()
     watcher = SensorShell(
         SensorSettings(url, pipeline, "watcher", 0), [encode_png(np.zeros((1, 1), np.uint8))]
     )
 
-    def waiting(_missing: list[str]) -> None:
-        for part in parts:
-            part.check()
-
-    wait_until_ready(watcher, READY_S, waiting)
+    wait_until_ready(watcher, READY_S, lambda _missing: _check(stopped, parts))
     watcher.connection.close()
-    stop_on_signals(stopped.set)
     # Mosquitto's clients speak MQTT 3.1.1 unless told otherwise; the embedded broker takes that elsewhere.
     where = f"-h {url.host} -p {url.port + 1 if embedded else url.port}"
     if url.username:

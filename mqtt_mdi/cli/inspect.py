@@ -82,7 +82,7 @@ def print_bundle(found: dict[str, Any], console: Console) -> None:
     title = f"{found['name']}: {len(found['stages'])} exits, {found['full_macs'] / 1e6:.2f} M multiply-adds"
     console.print(title)
     exits = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in ("exit", "accuracy", "ECE", "M mul-add", "of full", "params", "graph", "sends", "T"):
+    for heading in ("exit", "accuracy", "ECE", "M mul-add", "of full", "params", "KiB", "sends", "T"):
         exits.add_column(heading, justify="right", no_wrap=True)
     spent = 0
     for stage in found["stages"]:
@@ -94,7 +94,7 @@ def print_bundle(found: dict[str, Any], console: Console) -> None:
             f"{spent / 1e6:.2f}",
             f"{stage['macs_share']:.1%}",
             f"{stage['params']:,}",
-            f"{stage['graph_bytes'] / 1024:.0f} KiB",
+            f"{stage['graph_bytes'] / 1024:,.0f}",
             f"{stage['activation_bytes']:,}",
             f"{stage['temperature']:.3f}",
         )

@@ -24,6 +24,7 @@ COMMANDS = {
     "top": "mqtt_mdi.cli.top:top",
     "watch": "mqtt_mdi.cli.watch:watch",
     "report": "mqtt_mdi.cli.report:report",
+    "home-assistant": "mqtt_mdi.cli.home_assistant:home_assistant",
     "certs": "mqtt_mdi.cli.certs:certs",
     "users": "mqtt_mdi.cli.users:users",
     "sign": "mqtt_mdi.cli.sign:sign",
@@ -37,7 +38,7 @@ COMMANDS = {
     "inspect": "mqtt_mdi.cli.inspect:inspect",
 }
 
-SERVICES = {"coordinator", "source", "device"}
+SERVICES = {"coordinator", "source", "device", "home-assistant"}
 """These say what they do; the others show it."""
 
 EXIT_CODES: dict[type[MdiError], int] = {ConfigError: 2, ProtocolError: 3, BundleError: 4, StorageError: 5}

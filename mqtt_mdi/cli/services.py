@@ -11,7 +11,7 @@ from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, StageSpec
 from mqtt_mdi.cli.options import BytesType, StagesType, broker_options, bundle_option, stop_on_signals
 from mqtt_mdi.cli.page import page_options, showing
 from mqtt_mdi.runtime.broker_url import BrokerURL
-from mqtt_mdi.web.address import Address
+from mqtt_mdi.web.address import PageSettings
 
 Stages = frozenset[int] | Literal["all"]
 
@@ -56,8 +56,7 @@ def coordinator(
     database: Path,
     patch: str,
     sign_with: Path | None,
-    page: Address | None,
-    http_token: str | None,
+    page: PageSettings,
 ) -> None:
     """Publish the model and the policy, store results, answer changes of policy.
 
@@ -76,7 +75,7 @@ def coordinator(
 
     settings = CoordinatorSettings(broker, pipeline, bundle, database, patch, sign_with)
     shell = CoordinatorShell(settings, solver(bundle))
-    with showing(shell, page, http_token):
+    with showing(shell, page):
         stop_on_signals(shell.stop)
         shell.serve()
 

@@ -48,5 +48,6 @@ def stream_sample(settings: SensorSettings, bundle: Path, alive: Callable[[], No
 
         shell = SensorShell(settings, frames, [int(label) for label in sample.labels], answered)
         stop_on_signals(shell.stop)
+        alive()  # whoever was told to stop before that knows of it
         wait_until_ready(shell, READY_S, waiting)
         return shell.serve()

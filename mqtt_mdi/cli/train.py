@@ -34,6 +34,15 @@ from mqtt_mdi.errors import ConfigError
 )
 @learning_options
 @click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), default=0.15, help="The highest of a run."
+)
+@click.option(
+    "--erase",
+    type=click.IntRange(0, 512),
+    default=0,
+    help="Side of a square hidden in each picture, in pixels.",
+)
+@click.option(
     "--width", type=click.FloatRange(0.1, 4), default=0.5, envvar="MDI_WIDTH", help="Share of channels."
 )
 @click.option(
@@ -66,6 +75,8 @@ def train(
     shift: int,
     seed: int,
     threads: int,
+    learning_rate: float,
+    erase: int,
     method: str,
     exit_weights: tuple[float, ...] | None,
     weights: Path | None,
@@ -114,7 +125,9 @@ def train(
             recipe=Recipe(
                 epochs=epochs,
                 batch=batch,
+                learning_rate=learning_rate,
                 shift=shift,
+                erase=erase,
                 method=method,
                 exit_weights=exit_weights or (),
                 seed=seed,

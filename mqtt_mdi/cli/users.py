@@ -59,6 +59,8 @@ def users(listing: Path, out: Path, broker: BrokerURL) -> None:
         sensor: [cam1]
         operator: [ann]
         viewer: [screen]
+        announcer: [home-announcer]
+        home-assistant: [home]
     """  # noqa: D301 -- click's mark for lines to keep
     listed = _read_users(listing)
     named = check_users(listed)

@@ -1,4 +1,4 @@
-"""What `watch` and `top` share: a process that hears a pipeline and never speaks in it."""
+"""What `watch`, `top` and `home-assistant` share: a process that hears a pipeline and never speaks in it."""
 
 import logging
 import secrets
@@ -13,11 +13,14 @@ log = logging.getLogger(__name__)
 
 
 class Viewer(Shell):
-    """A shell that publishes nothing, so that a user with the role `viewer` can run it."""
+    """A shell that publishes nothing in the pipeline, so that a user with the role `viewer` can run it.
 
-    def __init__(self, broker: BrokerURL, pipeline: str, name: str) -> None:
-        topics = Topics(pipeline)
-        super().__init__(name, topics, Connection(broker, f"mdi-{pipeline}-{name}-{secrets.token_hex(6)}"))
+    `own` is a topic outside it that the process is of no use without.
+    """
+
+    def __init__(self, broker: BrokerURL, pipeline: str, name: str, own: str | None = None) -> None:
+        topics, client_id = Topics(pipeline), f"mdi-{pipeline}-{name}-{secrets.token_hex(6)}"
+        super().__init__(name, topics, Connection(broker, client_id, own=own))
 
     def dead_letter(self, topic: str, payload: bytes, reason: str) -> None:  # noqa: ARG002 -- the shell's signature
         """Count bytes that could not be understood; to report them is for those who work with them."""

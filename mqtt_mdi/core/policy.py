@@ -104,7 +104,7 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    version: Count = Field(0, le=2**53, description="Rises by one with each accepted change.")
+    version: int = Field(0, ge=0, le=2**53, description="Rises by one with each accepted change.")
     thresholds: Annotated[tuple[float, ...], Field(max_length=63)] = Field(
         description="One for each exit but the last: a frame leaves where score >= threshold."
     )
@@ -132,8 +132,11 @@ class Policy(BaseModel):
     window: int = Field(64, ge=1, le=100_000, description="Frames a source keeps admitted at once.")
     admission: Admission = Admission()
     adaptation: Adaptation = Adaptation()
-    pending_limit: Count = Field(
-        1024, le=1_000_000, description="Frames that may wait at a source for admission; more are refused."
+    pending_limit: int = Field(
+        1024,
+        ge=0,
+        le=1_000_000,
+        description="Frames that may wait at a source for admission; more are refused.",
     )
     lease_s: float = Field(
         2.0, gt=0, le=3600, description="Seconds without an answer after which a frame is tried again."

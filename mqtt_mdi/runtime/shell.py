@@ -52,6 +52,10 @@ class Shell:
     def skipped(self, message: Message) -> None:
         """A message came on a topic that is none of the protocol's, and is a dead letter by now."""
 
+    def outside(self, message: Message) -> bool:  # noqa: ARG002 -- for subclasses
+        """A message came on a topic that is none of the pipeline's: True when it was expected."""
+        return False
+
     def end_turn(self) -> None:
         """Everything at hand has been taken in: send what has gathered."""
 
@@ -125,6 +129,8 @@ class Shell:
         try:
             topic = self.topics.parse(message.topic)
         except ProtocolError as error:
+            if self.outside(message):
+                return
             self.dead_letter(message.topic, message.payload, str(error))
             self.skipped(message)
             return

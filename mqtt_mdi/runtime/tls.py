@@ -1,11 +1,14 @@
-"""TLS to a broker: what to trust, and what to say when the two sides do not fit."""
+"""TLS to a broker, and of our own page: what to trust, and what to say when two sides do not fit."""
 
+import logging
 import socket
 import ssl
 from contextlib import suppress
 from pathlib import Path
 
 from mqtt_mdi.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 PROBE_S = 2.0
 
@@ -40,16 +43,54 @@ def tls_context(ca: Path | None, cert: Path | None, key: Path | None) -> ssl.SSL
     except ssl.SSLError as error:
         raise ConfigError(f"--ca {ca}: no certificate in PEM format in it ({error.reason})") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if cert is not None:
-        try:
-            # Without a password given, OpenSSL would ask for one on the terminal.
-            context.load_cert_chain(cert, key, password="")
-        except ssl.SSLError as error:
-            raise ConfigError(
-                f"--cert {cert} and --key {key} do not belong together, are not in PEM format, "
-                f"or the key has a passphrase ({error.reason})"
-            ) from error
+    if cert is not None and key is not None:
+        _load_pair(context, cert, key, "--")
     return context
+
+
+def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext:
+    """Who we are to browsers: TLS 1.2 or newer. Who comes without TLS is told of in the log.
+
+    Args:
+        cert: PEM file of our certificate, with those between it and its authority, if any.
+        key: PEM file of its private key, without a passphrase.
+
+    Raises:
+        ConfigError: when a file is missing, unreadable or not what it should be.
+    """
+    if cert is None or key is None:
+        raise ConfigError("TLS takes two files: give both --http-cert and --http-key, or neither")
+    for file, option in ((cert, "--http-cert"), (key, "--http-key")):
+        _check_readable(file, option)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslobject_class = _Visitor
+    _load_pair(context, cert, key, "--http-")
+    return context
+
+
+class _Visitor(ssl.SSLObject):
+    """Our side of one connection; asyncio says nothing of a handshake that fails."""
+
+    def do_handshake(self) -> None:
+        """As usual, with a word in the log about who speaks HTTP without TLS."""
+        try:
+            super().do_handshake()
+        except ssl.SSLError as error:
+            if error.reason == "HTTP_REQUEST":
+                log.warning("somebody asked for the page without TLS: its address begins with https://")
+            raise
+
+
+def _load_pair(context: ssl.SSLContext, cert: Path, key: Path, prefix: str) -> None:
+    try:
+        # Without a password given, OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(cert, key, password="")
+    except ssl.SSLError as error:
+        raise ConfigError(
+            f"{prefix}cert {cert} and {prefix}key {key} do not belong together, are not in PEM format, "
+            f"or the key has a passphrase ({error.reason})"
+        ) from error
 
 
 def _check_readable(file: Path, option: str) -> None:

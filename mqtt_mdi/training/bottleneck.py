@@ -4,7 +4,7 @@ The autoencoder between the devices of MDI-Exit (Colocrese et al., arXiv 2408.05
 trained with the task as in BottleNet (Eshratifar et al., arXiv 1902.01000).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import ceil
 
 import torch
@@ -19,17 +19,23 @@ _LIMIT = 4.0
 """Standard deviations of a code's channel that are kept; hardly any value lies beyond."""
 _STEP = _LIMIT / 127
 _DIMENSIONS = 3
+_WIDE = 32
+"""Channels of a code with which a pointwise convolution is enough."""
 
 
 def bottleneck(shape: Sequence[int], ratio: float) -> tuple[nn.Module, nn.Module]:
     """An encoder of activations (C, H, W) to a code of few int8 numbers, and the decoder that rebuilds them.
 
-    The code has half the height and width, and `ratio` times fewer bytes than the activation in float32.
+    The code has `ratio` times fewer bytes than the activation in float32. Activations of many channels are
+    redundant in those: their codes have fewer. Codes of others have half the height and width instead.
     Raises ConfigError for other shapes, and when no channel is left.
     """
     if len(shape) != _DIMENSIONS:
         raise ConfigError(f"an activation of shape {tuple(shape)} has no channels, height and width")
     channels, height, width = shape
+    fewer = int(_INT8_SAVES * channels / ratio)
+    if fewer >= _WIDE:
+        return _encoder(nn.Conv2d(channels, fewer, 1, bias=False)), nn.Conv2d(fewer, channels, 1)
     room = _INT8_SAVES * channels * height * width / (ceil(height / 2) * ceil(width / 2))
     code = int(room / ratio)
     if code < 1:
@@ -37,9 +43,6 @@ def bottleneck(shape: Sequence[int], ratio: float) -> tuple[nn.Module, nn.Module
             f"a bottleneck of {ratio:g} leaves nothing of an activation of shape {tuple(shape)}; choose at "
             f"most {int(room)}"
         )
-    encoder = nn.Sequential(
-        nn.Conv2d(channels, code, 3, 2, 1, bias=False), nn.BatchNorm2d(code, affine=False), _Stepped()
-    )
     decoder = nn.Sequential(
         nn.ConvTranspose2d(
             code, 2 * channels, 3, 2, 1, output_padding=(1 - height % 2, 1 - width % 2), bias=False
@@ -48,7 +51,11 @@ def bottleneck(shape: Sequence[int], ratio: float) -> tuple[nn.Module, nn.Module
         nn.ReLU6(inplace=True),
         nn.Conv2d(2 * channels, channels, 1),
     )
-    return encoder, decoder
+    return _encoder(nn.Conv2d(channels, code, 3, 2, 1, bias=False)), decoder
+
+
+def _encoder(convolution: nn.Conv2d) -> nn.Module:
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels, affine=False), _Stepped())
 
 
 class _Stepped(nn.Module):
@@ -77,23 +84,38 @@ class CodedStage(Stage):
 
 
 class Bottlenecked(nn.Module):
-    """A trained network, left as it is, with a bottleneck at each cut to be trained."""
+    """A trained network, left as it is, with bottlenecks at its cuts to be trained."""
 
-    def __init__(self, network: Backbone, shape: Sequence[int], ratio: float) -> None:
-        """For inputs (C, H, W); raises ConfigError where a bottleneck does not fit."""
+    def __init__(
+        self, network: Backbone, shape: Sequence[int], ratio: float, cuts: Collection[int] | None = None
+    ) -> None:
+        """For inputs (C, H, W); `cuts` are the stages that send codes, from 1; all by default.
+
+        Raises ConfigError where a bottleneck does not fit.
+        """
         super().__init__()
-        self.config = f"{getattr(network, 'config', '')}, bottleneck {ratio:g}"
+        stages = network.stages()[:-1]
+        if not stages:
+            raise ConfigError("a network of one stage sends nothing that a bottleneck could shorten")
+        every = range(1, len(stages) + 1)
+        chosen = sorted(every if cuts is None else cuts)
+        if not chosen or not set(chosen) <= set(every):
+            raise ConfigError(
+                f"bottlenecks after stages {chosen}: the stages that send are 1 to {len(stages)}"
+            )
+        self.config = f"{getattr(network, 'config', '')}, bottleneck {ratio:g} at {chosen}"
         self.network = network.eval().requires_grad_(requires_grad=False)
         activation = torch.zeros(1, *shape)
         self.encoders, self.decoders = nn.ModuleList(), nn.ModuleList()
-        for stage in network.stages()[:-1]:
+        for number, stage in enumerate(stages, start=1):
             with torch.no_grad():
                 activation, _ = stage(activation)
-            encoder, decoder = bottleneck(activation.shape[1:], ratio)
+            coded = number in chosen
+            encoder, decoder = (
+                bottleneck(activation.shape[1:], ratio) if coded else (nn.Identity(), nn.Identity())
+            )
             self.encoders.append(encoder)
             self.decoders.append(decoder)
-        if not self.encoders:
-            raise ConfigError("a network of one stage sends nothing that a bottleneck could shorten")
 
     def train(self, mode: bool = True) -> "Bottlenecked":  # noqa: FBT001, FBT002 -- torch's signature
         """Train the bottlenecks; the network's batch normalisation stays as it is."""

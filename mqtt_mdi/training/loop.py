@@ -28,7 +28,7 @@ class Recipe:
     """What decides the trained weights, apart from the model and the data.
 
     `exit_weights` are those of the exits in the loss, none for the method's own; `shift` is how far pictures
-    are moved at random, in pixels.
+    are moved at random and `erase` the side of the square that is hidden in each, in pixels.
     """
 
     epochs: int = 20
@@ -38,6 +38,7 @@ class Recipe:
     momentum: float = 0.9
     average_decay: float = 0.998
     shift: int = 2
+    erase: int = 0
     method: str = "distilled"
     exit_weights: tuple[float, ...] = ()
     seed: int = 1
@@ -59,6 +60,19 @@ def augment(pictures: Tensor, generator: torch.Generator, pad: int) -> Tensor:
     return padded.permute(0, 2, 3, 1)[index, lines, columns].permute(0, 3, 1, 2)
 
 
+def erase(pictures: Tensor, generator: torch.Generator, side: int) -> Tensor:
+    """Hide a square of `side` pixels, at a random place and partly outside at times, in each (N, C, H, W).
+
+    Cutout (DeVries and Taylor, arXiv 1708.04552); zero is the mean of pictures that are normalised.
+    """
+    count, _, height, width = pictures.shape
+    top = torch.randint(0, height, (count, 1, 1, 1), generator=generator) - side // 2
+    left = torch.randint(0, width, (count, 1, 1, 1), generator=generator) - side // 2
+    lines, columns = torch.arange(height).view(1, 1, height, 1), torch.arange(width)
+    hidden = (lines >= top) & (lines < top + side) & (columns >= left) & (columns < left + side)
+    return pictures.masked_fill(hidden.to(pictures.device), 0)
+
+
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     """Linear warm-up over a tenth of the steps, then half a cosine down to zero."""
     warm = max(1, steps // 10)
@@ -67,19 +81,15 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """A moving average that follows faster at first, so that it leaves the weights it began with."""
-
-    @torch.no_grad()
-    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        keep = min(decay, (1 + int(count)) / (10 + int(count)))
+@torch.no_grad()
+def _follow(averaged: Tensors, current: Tensors, keep: float) -> None:
+    """Move a moving average of weights towards the current ones; counters are copied."""
+    if averaged[0].is_floating_point():
+        ema = torch.optim.swa_utils.get_ema_multi_avg_fn(keep)  # type: ignore[no-untyped-call]
+        ema(averaged, current, 0)
+    else:
         for mean, new in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(new.to(mean.dtype), 1 - keep)
-            else:
-                mean.copy_(new)
-
-    return update
+            mean.copy_(new)
 
 
 def _parameter_groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
@@ -152,8 +162,11 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
     torch.manual_seed(recipe.seed)
     described = repr(getattr(model, "config", type(model).__name__))
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    keep = 0.0
     average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=_averaging(recipe.average_decay), use_buffers=True
+        model,
+        multi_avg_fn=lambda averaged, current, _count: _follow(averaged, current, keep),
+        use_buffers=True,
     )
     optimizer = torch.optim.SGD(
         _parameter_groups(model, recipe.weight_decay),
@@ -172,13 +185,16 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
         # One seed per epoch makes a resumed run repeat the uninterrupted one.
         torch.manual_seed(recipe.seed * 10_000 + epoch)
         generator = torch.Generator().manual_seed(recipe.seed * 10_000 + epoch)
-        order = torch.randperm(len(labels), generator=generator)
+        order = torch.randperm(len(labels), generator=generator).to(device)
         model.train()
         total = torch.zeros((), device=device)
         for step in range(steps):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
             batch = normalise(augment(pictures[chosen], generator, recipe.shift))
-            rate = learning_rate(recipe, epoch * steps + step, recipe.epochs * steps)
+            if recipe.erase:
+                batch = erase(batch, generator, recipe.erase)
+            done = epoch * steps + step
+            rate = learning_rate(recipe, done, recipe.epochs * steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
@@ -187,6 +203,8 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            # It follows faster at first, so that it leaves the weights it began with.
+            keep = min(recipe.average_decay, (1 + done) / (10 + done))
             average.update_parameters(model)
             total += value.detach()
             # Reading a value waits for the GPU, so not at each step.

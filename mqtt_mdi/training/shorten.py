@@ -1,6 +1,6 @@
 """From a trained bundle to one whose stages send the codes of learned bottlenecks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import torch
@@ -24,14 +24,16 @@ def shorten_bundle(  # noqa: PLR0913 -- each is an independent choice of the cal
     dataset: Dataset,
     *,
     ratio: float,
+    cuts: Collection[int] | None,
     recipe: Recipe,
     max_accuracy_loss: float,
     progress: Progress,
     step: Callable[[str], None],
     device: str = "cpu",
 ) -> Manifest:
-    """Train a bottleneck of `ratio` times fewer bytes at each cut and write the bundle to `out`.
+    """Train bottlenecks of `ratio` times fewer bytes and write the bundle to `out`.
 
+    `cuts` are the stages that send codes, from 1, None for all; the others send int8.
     Raises ConfigError or BundleError for bundles that `mqtt-mdi train` has not written, and other data.
     """
     if out.resolve() == folder.resolve():
@@ -42,7 +44,7 @@ def shorten_bundle(  # noqa: PLR0913 -- each is an independent choice of the cal
     mask = hold_out(dataset.train.labels, len(evaluation.held_out.labels), manifest.trained.seed)
     torch.manual_seed(recipe.seed)
     fitted = fit(
-        Bottlenecked(network, manifest.input.shape, ratio),
+        Bottlenecked(network, manifest.input.shape, ratio, cuts),
         dataset.train[~mask],
         evaluation.normalise,
         recipe,
@@ -55,6 +57,7 @@ def shorten_bundle(  # noqa: PLR0913 -- each is an independent choice of the cal
     graphs, weights = stage_graphs(fitted, evaluation)
     told = {
         "bottleneck": ratio,
+        "bottleneck_cuts": "all" if cuts is None else ",".join(map(str, sorted(cuts))),
         "bottleneck_epochs": recipe.epochs,
         "bottleneck_learning_rate": recipe.learning_rate,
         "wire": "int8",

@@ -1,8 +1,9 @@
-"""Where the page listens, and whether others can reach it there."""
+"""Where the page listens, whether others can reach it there, and how it is protected."""
 
 import secrets
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Self
 
 from mqtt_mdi.errors import ConfigError
@@ -50,11 +51,29 @@ class Address:
         except ValueError:
             return False
 
-    @property
-    def url(self) -> str:
+    def url(self, token: str | None = None, *, tls: bool = False) -> str:
         """What to type into a browser; of all interfaces, this machine's own."""
         host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(self.host, self.host)  # noqa: S104 -- compared
-        return f"http://{Address(host, self.port)}/"
+        query = "" if token is None else f"?token={token}"
+        return f"http{'s' if tls else ''}://{Address(host, self.port)}/{query}"
+
+
+@dataclass(frozen=True)
+class PageSettings:
+    """How the page is served, if it is.
+
+    `token` is what it asks for; `cert` and `key` are the PEM files of a certificate for TLS and its key.
+    """
+
+    address: Address | None = None
+    token: str | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    @property
+    def tls(self) -> bool:
+        """Whether it is served with TLS."""
+        return self.cert is not None or self.key is not None
 
 
 def new_token() -> str:

@@ -23,9 +23,10 @@ from mqtt_mdi.runtime.coordinator import Answer, CoordinatorShell
 from mqtt_mdi.web.exposition import metrics_of
 from mqtt_mdi.web.feed import Feed, ask
 from mqtt_mdi.web.files import STATIC
+from mqtt_mdi.web.flows import Flows
 from mqtt_mdi.web.guard import read_body
 from mqtt_mdi.web.history import History
-from mqtt_mdi.web.view import Flows, View, look, tell
+from mqtt_mdi.web.view import View, find, look, tell
 from mqtt_mdi.wire.messages import PolicyReply, explain
 from mqtt_mdi.wire.schemas import json_schemas
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 MAX_EDIT = 2**18
 LONGEST_S = 7 * 24 * 3600
+FIRST_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Site:
             Route("/api/schema", lambda _request: JSONResponse(self._schema)),
             Route("/api/snapshot", self._snapshot),
             Route("/api/events", self._events),
+            Route("/api/devices", self._devices),
             Route("/api/history", self._over_time),
             Route("/api/recent", lambda _request: JSONResponse(self._history.recent())),
             Route("/api/policy", self._policy),
@@ -93,6 +96,10 @@ class Site:
                 HTTPException: _http_fault,
             },
         )
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._history.close()
 
     async def _look(self) -> View:
         return await ask(self._shell, lambda answer: answer(look(self._shell)))
@@ -111,6 +118,13 @@ class Site:
         if self.feed.full:
             return _fault(503, "too many watch already: close some of the pages")
         return StreamingResponse(self.feed.events(), media_type="text/event-stream")
+
+    async def _devices(self, request: Request) -> Response:
+        words, first = request.query_params.get("search", ""), request.query_params.get("first", "0")
+        if not (first.isascii() and first.isdigit() and len(first) <= FIRST_DIGITS):
+            return _fault(400, "first is a number from 0 on")
+        view = await self._look()
+        return JSONResponse(find(view, self._flows.take(view.devices), words, int(first)))
 
     def _over_time(self, request: Request) -> Response:
         try:

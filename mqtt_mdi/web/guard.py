@@ -72,7 +72,7 @@ class Guard:
 
     async def _stop_stranger(self, request: Request) -> Response | None:
         if (given := await _given(request)) is not None:
-            return self._log_in(given)
+            return self._log_in(given, secure=request.url.scheme == "https")
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         shown = bearer if scheme.lower() == "bearer" else request.cookies.get(self._cookie, "")
         if request.url.path.startswith("/static/") or self._is_right(shown):
@@ -84,11 +84,11 @@ class Guard:
     def _is_right(self, shown: str) -> bool:
         return compare_digest(shown.encode(), (self._token or "").encode())
 
-    def _log_in(self, given: str) -> Response:
+    def _log_in(self, given: str, *, secure: bool) -> Response:
         if not self._is_right(given):
             return _login_page()
         answer = RedirectResponse("/", status_code=303)
-        answer.set_cookie(self._cookie, given, httponly=True, samesite="lax")
+        answer.set_cookie(self._cookie, given, httponly=True, samesite="lax", secure=secure)
         return answer
 
 

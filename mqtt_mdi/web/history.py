@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby, pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from mqtt_mdi.storage.database import Database
 from mqtt_mdi.storage.tables import STORE, dead_letters, device_changes, policies, results, truths, windows
@@ -21,11 +22,13 @@ POINTS = 600
 
 LATELY_S = 30
 ROWS = 40
+LOOKED_AT = 100_000
+"""Rows of a table, the newest, among which those of a pipeline are looked for."""
 
 
 @dataclass(frozen=True)
 class History:
-    """One pipeline's rows; each use opens the file anew, so any thread may ask.
+    """One pipeline's rows; any thread may ask, until `close`.
 
     `classes` are the names of labels. Everything raises StorageError when the file cannot be read.
     """
@@ -96,14 +99,20 @@ class History:
                 ],
             }
 
+    def close(self) -> None:
+        """Close the file."""
+        if "_database" in self.__dict__:
+            self._database.close()
+
+    @cached_property
+    def _database(self) -> Database:
+        """Opened once, at the first use that succeeds: statements are compiled for one that is open."""
+        return Database(self.path, STORE, read_only=True)
+
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        database = Database(self.path, STORE, read_only=True)
-        try:
-            with database.reading() as connection:
-                yield connection
-        finally:
-            database.close()
+        with self._database.reading() as connection:
+            yield connection
 
     def _windows(self, seconds: float) -> Sequence[Row[Any]]:
         """Windows of the last `seconds`, oldest first; each lasts a second or more, ids rise with time."""
@@ -113,8 +122,10 @@ class History:
             return connection.execute(latest).all()[::-1]
 
     def _last(self, connection: Connection, wanted: Select[Any], table: Any) -> Sequence[Row[Any]]:  # noqa: ANN401
-        mine = wanted.where(table.c.pipeline == self.pipeline).order_by(table.c.id.desc())
-        return connection.execute(mine.limit(ROWS)).all()
+        newest = select(func.max(table.c.id) - LOOKED_AT).scalar_subquery()
+        # By its index SQLite would read all rows of the pipeline and sort them; this expression is in none.
+        mine = wanted.where(table.c.id > newest, table.c.pipeline + "" == self.pipeline)
+        return connection.execute(mine.order_by(table.c.id.desc()).limit(ROWS)).all()
 
     def _answer(self, row: Row[Any]) -> dict[str, Any]:
         known = row.truth is not None and row.truth < len(self.classes)

@@ -1,6 +1,7 @@
 """The page's own thread, in the process of the coordinator."""
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,9 +12,12 @@ import uvicorn
 
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.coordinator import CoordinatorShell
-from mqtt_mdi.web.address import Address
+from mqtt_mdi.runtime.tls import server_context
+from mqtt_mdi.web.address import Address, PageSettings
 from mqtt_mdi.web.app import Site
 from mqtt_mdi.web.guard import Guard, token_for
+
+log = logging.getLogger(__name__)
 
 CONNECTIONS = 128
 STOP_WITHIN_S = 2
@@ -32,19 +36,24 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def serving(shell: CoordinatorShell, address: Address, token: str | None = None) -> Iterator[str]:
+def serving(shell: CoordinatorShell, settings: PageSettings) -> Iterator[str]:
     """Serve the page of a coordinator for as long as the context lasts; gives the address to open.
 
     Args:
         shell: The coordinator; it may be running or not, yet.
-        address: Where to listen.
-        token: What to ask for, 16 characters or more; by default one is made where others reach the
-            address, and none on loopback.
+        settings: Where and how. The token has 16 characters or more; by default one is made where others
+            reach the address, and none on loopback.
 
     Raises:
-        ConfigError: The address cannot be listened on, or the token could be guessed.
+        ConfigError: The address cannot be listened on, the token could be guessed, or the files for TLS
+            cannot be used.
     """
-    token = token_for(address, token)
+    address = settings.address
+    assert address is not None
+    token = token_for(address, settings.token)
+    context = server_context(settings.cert, settings.key) if settings.tls else None
+    if context is None and not address.is_loopback:
+        log.warning("the page and its token travel in the clear: give --http-cert and --http-key for TLS")
     listener = _listen(address)
     address = replace(address, port=listener.getsockname()[1])
     site = Site(shell)
@@ -62,14 +71,17 @@ def serving(shell: CoordinatorShell, address: Address, token: str | None = None)
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=STOP_WITHIN_S,
     )
+    config.load()
+    config.ssl = context
     server = _Server(config, site)
     thread = threading.Thread(target=_work, args=(server, listener), name="page", daemon=True)
     thread.start()
     try:
-        yield address.url if token is None else f"{address.url}?token={token}"
+        yield address.url(token, tls=settings.tls)
     finally:
         server.should_exit = True
         thread.join()
+        site.close()
 
 
 def _work(server: uvicorn.Server, listener: socket.socket) -> None:

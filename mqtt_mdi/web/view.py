@@ -1,20 +1,23 @@
 """What the page shows of the coordinator now: copied in its thread, put into words in the page's."""
 
 import time
-from collections import deque
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from mqtt_mdi.core.coordinator import exit_counts
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.types import DeviceState
 from mqtt_mdi.runtime.coordinator import CoordinatorShell
+from mqtt_mdi.web.flows import FEW, Pair
 from mqtt_mdi.wire.messages import Metrics
 
-FLOW_S = 3.0
-"""Over how many seconds of the receiver's clock a flow is measured."""
+MOST_TILES = 2000
+ROWS = 25
 
-Pair = tuple[str, str]
+TROUBLE = ("offline", "silent", "online")
+"""How a device may be, the worst first."""
 
 
 @dataclass(frozen=True)
@@ -76,35 +79,14 @@ def _doing(shell: CoordinatorShell) -> str | None:
     return None
 
 
-@dataclass
-class Flows:
-    """Bytes a second of tasks on each link, from what receivers say they have received."""
-
-    _seen: dict[Pair, deque[tuple[float, int]]] = field(default_factory=dict)
-
-    def take(self, devices: tuple[DeviceState, ...]) -> dict[Pair, float]:
-        """The flows by (sender, receiver) after these states; of a link seen once there is none."""
-        for state in devices:
-            for sender, echo in state.echoes.items() if state.online else ():
-                seen = self._seen.setdefault((sender, state.device), deque())
-                if seen and (state.stamp < seen[-1][0] or echo.received < seen[-1][1]):
-                    seen.clear()  # the receiver was started anew
-                if not seen or state.stamp > seen[-1][0]:
-                    seen.append((state.stamp, echo.received))
-                while len(seen) > 2 and seen[1][0] < state.stamp - FLOW_S:  # noqa: PLR2004 -- two make a rate
-                    seen.popleft()
-        online = {state.device for state in devices if state.online}
-        self._seen = {pair: seen for pair, seen in self._seen.items() if online.issuperset(pair)}
-        return {
-            pair: (seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0])
-            for pair, seen in self._seen.items()
-            if len(seen) > 1
-        }
-
-
 def tell(view: View, flows: dict[Pair, float]) -> dict[str, Any]:
-    """A view in JSON's terms; times in seconds, latencies in milliseconds, flows in bytes a second."""
+    """A view in JSON's terms; times in seconds, latencies in milliseconds, flows in bytes a second.
+
+    Its size grows with the devices and no faster, up to MOST_TILES of them: `devices` and `links` are of FEW,
+    `tiles` of more, those in trouble first where not all find room.
+    """
     metrics = view.metrics
+    few = len(view.devices) <= FEW
     return {
         "at": view.at,
         "connected": view.connected,
@@ -125,9 +107,75 @@ def tell(view: View, flows: dict[Pair, float]) -> dict[str, Any]:
         "throughput": metrics.throughput if metrics else None,
         "latency_p50_ms": metrics.latency_p50_ms if metrics else None,
         "latency_p95_ms": metrics.latency_p95_ms if metrics else None,
-        "devices": [_device(*pair) for pair in zip(view.devices, view.ages, strict=True)],
-        "links": [_link(pair, view.devices, flows.get(pair)) for pair in _pairs(view.devices)],
+        "roles": _roles(view.devices),
+        "holders": _holders(view),
+        "bytes_s": sum(flows.values()),
+        "devices": _in_full(view, flows, range(len(view.devices))) if few else [],
+        "links": [_link(pair, view.devices, flows.get(pair)) for pair in _pairs(view.devices)] if few else [],
+        "tiles": [] if few else _tiles(view),
     }
+
+
+def find(view: View, flows: dict[Pair, float], words: str, first: int) -> dict[str, Any]:
+    """ROWS devices in full, from the one numbered `first` on; of those with `words` in their names.
+
+    Those in trouble come first.
+    """
+    healths = _healths(view)
+    wanted = words.lower()
+    places = [place for place, state in enumerate(view.devices) if wanted in state.device.lower()]
+    places.sort(key=lambda place: TROUBLE.index(healths[place]))
+    rows = _in_full(view, flows, places[first : first + ROWS])
+    return {"found": len(places), "first": first, "rows": ROWS, "devices": rows}
+
+
+def _health(state: DeviceState, age_s: float, silence_s: float) -> str:
+    if not state.online:
+        return "offline"
+    return "silent" if age_s > silence_s / 2 else "online"
+
+
+def _healths(view: View) -> list[str]:
+    silence = view.policy.silence_s
+    return [_health(state, age, silence) for state, age in zip(view.devices, view.ages, strict=True)]
+
+
+def _roles(devices: tuple[DeviceState, ...]) -> dict[str, list[int]]:
+    """How many are online, and how many there are, of each role."""
+    roles = {"device": [0, 0], "source": [0, 0]}
+    for state in devices:
+        roles[state.role][0] += state.online
+        roles[state.role][1] += 1
+    return roles
+
+
+def _holders(view: View) -> list[int]:
+    """How many hold each stage, and are online."""
+    counts = Counter(stage for state in view.devices if state.online for stage in state.stages)
+    return [counts[stage] for stage in range(1, len(view.exits) + 1)]
+
+
+def _tiles(view: View) -> list[list[object]]:
+    """What a tile shows of each device: name, role, health, queues."""
+    pairs = list(zip(view.devices, _healths(view), strict=True))
+    if len(pairs) > MOST_TILES:
+        pairs.sort(key=lambda pair: TROUBLE.index(pair[1]))
+    return [
+        [state.device, state.role, health, state.input_queue, state.output_queue]
+        for state, health in pairs[:MOST_TILES]
+    ]
+
+
+def _in_full(view: View, flows: dict[Pair, float], places: Iterable[int]) -> list[dict[str, Any]]:
+    received: dict[str, float] = {}
+    for (_, receiver), flow in flows.items():
+        received[receiver] = received.get(receiver, 0.0) + flow
+    healths = _healths(view)
+    return [
+        _device(state, healths[place], view.ages[place], received.get(state.device))
+        for place in places
+        for state in [view.devices[place]]
+    ]
 
 
 def _pairs(devices: tuple[DeviceState, ...]) -> list[Pair]:
@@ -147,11 +195,12 @@ def _link(pair: Pair, devices: tuple[DeviceState, ...], flow: float | None) -> d
     return {"from": pair[0], "to": pair[1], "bytes_s": flow, "delay_s": sender.delays.get(pair[1])}
 
 
-def _device(state: DeviceState, age_s: float) -> dict[str, Any]:
+def _device(state: DeviceState, health: str, age_s: float, bytes_s: float | None) -> dict[str, Any]:
     return {
         "device": state.device,
         "role": state.role,
         "online": state.online,
+        "health": health,
         "age_s": round(age_s, 3),
         "stages": state.stages,
         "input_queue": state.input_queue,
@@ -161,4 +210,5 @@ def _device(state: DeviceState, age_s: float) -> dict[str, Any]:
         "counters": state.counters,
         "policy_version": state.policy_version,
         "memory": state.memory,
+        "bytes_s": bytes_s,
     }

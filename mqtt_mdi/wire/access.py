@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.wire.home_assistant import BIRTH, PREFIX
 from mqtt_mdi.wire.topics import Topics, identifier
 
-Role = Literal["coordinator", "source", "device", "sensor", "operator", "viewer"]
+Role = Literal[
+    "coordinator", "source", "device", "sensor", "operator", "viewer", "announcer", "home-assistant"
+]
 Users = Mapping[str, Mapping[Role, list[str]]]
 """Names of users by pipeline and role."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Topics below a pipeline's root; `%u` stands for the user's own name."""
+    """Topics below a pipeline's root, or the broker's where they begin with `/`.
+
+    `%u` stands for the user's own name, `%p` for the pipeline's.
+    """
 
     writes: tuple[str, ...]
     reads: tuple[str, ...]
@@ -27,6 +33,8 @@ _WORKER = Rights(
     writes=("devices/%u/state", "deadletter/%u", "stage/+/+", "exits/+"),
     reads=("stage/+/%u", "stage/+/any", "policy", "model/#", "devices/+/state", "coordinator/state"),
 )
+_FOUND_ON = f"/{PREFIX}/device/mdi-%p/+/config"
+_BIRTH = f"/{BIRTH}"
 _WATCHER = ("policy", "policy/result", "metrics", "results/+", "devices/+/state", "coordinator/state")
 
 RIGHTS: dict[Role, Rights] = {
@@ -57,6 +65,9 @@ RIGHTS: dict[Role, Rights] = {
     ),
     "operator": Rights(writes=("policy/set",), reads=(*_WATCHER, "deadletter/+")),
     "viewer": Rights(writes=(), reads=_WATCHER),
+    # `mqtt-mdi home-assistant` describes the pipeline; Home Assistant reads that, may clear it, and steers.
+    "announcer": Rights(writes=(_FOUND_ON,), reads=(*_WATCHER, _FOUND_ON, _BIRTH)),
+    "home-assistant": Rights(writes=("policy/set", _FOUND_ON, _BIRTH), reads=(*_WATCHER, _FOUND_ON, _BIRTH)),
 }
 
 
@@ -86,6 +97,7 @@ def mosquitto_acl(users: Users) -> str:
 def _block(user: str, pipeline: str, rights: Rights) -> str:
     root = Topics(pipeline).root
     lines = [("write", topic) for topic in rights.writes] + [("read", topic) for topic in rights.reads]
+    named = [(access, topic[1:] if topic.startswith("/") else f"{root}/{topic}") for access, topic in lines]
     return f"user {user}\n" + "".join(
-        f"topic {access} {root}/{topic.replace('%u', user)}\n" for access, topic in lines
+        f"topic {access} {topic.replace('%u', user).replace('%p', pipeline)}\n" for access, topic in named
     )

@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document: every topic, what travels on it, who sends and who receives it."""
+"""The AsyncAPI 3.1 document: every topic, what travels on it, who sends and who receives it."""
 
 import json
 from dataclasses import dataclass
@@ -199,7 +199,7 @@ EXAMPLES = {
 def document() -> dict[str, Any]:
     """The AsyncAPI document; its messages refer to the JSON Schemas beside it."""
     return {
-        "asyncapi": "3.0.0",
+        "asyncapi": "3.1.0",
         "info": {
             "title": "mqtt-mdi",
             "version": "1.0.0",

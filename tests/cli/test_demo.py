@@ -1,12 +1,13 @@
 """The demo: every part a process, figures that the database confirms."""
 
 import json
+import os
 import shlex
 import shutil
 import signal
 import sqlite3
 import subprocess
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,39 @@ def test_the_demo_on_a_broker_that_runs_already(mosquitto: Broker, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert "accuracy of the full network" in done.stdout
     assert len([*(tmp_path / "runs").glob("demo-*.db")]) == 1
+
+
+def _processes(words: str, parent: int | None = None) -> set[int]:
+    """Processes with these words on their command line; of one parent, if it is given."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            mine = parent is None or f"PPid:\t{parent}\n" in (folder / "status").read_text()
+            if mine and words in (folder / "cmdline").read_text().replace("\0", " "):
+                found.add(int(folder.name))
+    return found
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists() or shutil.which("mosquitto") is None,
+    reason="looks in /proc for processes, one of them mosquitto",
+)
+@pytest.mark.parametrize("serve", [False, True])
+@pytest.mark.parametrize("words", ["mosquitto -c", "source"])
+def test_told_to_stop_while_it_starts_it_leaves_nothing_behind(
+    tmp_path: Path,
+    serve: bool,  # noqa: FBT001 -- a case
+    words: str,
+) -> None:
+    pipeline = f"stopped-{os.getpid()}-{serve}-{words[:6]}"
+    mode = ("--serve",) if serve else ()
+    with running(tmp_path, "demo", "--pipeline", pipeline, "--db", "stopped.db", *mode) as demo:
+        until(lambda: _processes(words, demo.process.pid))
+        brokers = _processes("mosquitto -c", demo.process.pid)
+        assert demo.stop(signal.SIGTERM if serve else signal.SIGINT) in (0, 1, 130)
+        assert "Traceback" not in demo.said()
+    assert _processes(f"--pipeline {pipeline}") == set()
+    assert not brokers & _processes("mosquitto -c")
 
 
 @pytest.mark.skipif(

@@ -25,6 +25,16 @@ def test_the_shipped_bundle_by_default() -> None:
     assert "…" not in output
 
 
+BUNDLES = sorted((Path(__file__).parents[2] / "benchmarks" / "bundles").glob("*/manifest.json"))
+
+
+@pytest.mark.parametrize("manifest", BUNDLES, ids=lambda path: path.parent.name)
+def test_the_bundles_of_the_experiments_are_whole_and_fit_a_terminal(manifest: Path) -> None:
+    output = run(str(manifest.parent))
+    assert f"{read_manifest(manifest.parent).exit_accuracy[-1]:.2%}" in output
+    assert "…" not in output
+
+
 def test_json_replays_the_thresholds_of_the_bundle() -> None:
     manifest = read_manifest(SHIPPED_BUNDLE)
     found = json.loads(run("--json"))

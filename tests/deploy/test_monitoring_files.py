@@ -35,6 +35,7 @@ def read(path: Path) -> Any:  # noqa: ANN401 -- YAML
     "check",
     [
         ("check", "config", "--syntax-only", "prometheus.yml"),
+        ("check", "config", "--syntax-only", "prometheus.secure.yml"),
         ("check", "rules", "alerts.yml"),
         ("test", "rules", "alerts.test.yml"),
     ],
@@ -132,7 +133,8 @@ def test_the_profile_mounts_what_is_there(name: str) -> None:
         volumes = [path for path in mounts if not path.startswith(".")]
         assert not set(volumes) - read(ROOT / name)["volumes"].keys()
     # each side is told of the other
-    scraped = read(PROMETHEUS / "prometheus.yml")["scrape_configs"][0]
+    told = services["prometheus"]["environment"]
+    scraped = read(PROMETHEUS / told["MDI_PROMETHEUS_CONFIG"])["scrape_configs"][0]
     host, _, port = scraped["static_configs"][0]["targets"][0].partition(":")
     assert f"--http 0.0.0.0:{port}" in services[host]["command"]
     assert (
@@ -156,7 +158,11 @@ def test_prometheus_is_started_with_the_token_alone(token: str, tmp_path: Path) 
     spy.chmod(0o755)
     done = subprocess.run(
         ["/bin/sh", "-c", command.replace("/run/mdi/", f"{tmp_path}/")],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "MDI_HTTP_TOKEN": token},
+        env={
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "MDI_HTTP_TOKEN": token,
+            "MDI_PROMETHEUS_CONFIG": "prometheus.yml",
+        },
         capture_output=True,
         text=True,
         check=False,

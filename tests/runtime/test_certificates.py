@@ -67,12 +67,15 @@ def test_openssl_takes_them_at_its_strictest(made: Path) -> None:
 
 
 def test_keys_are_for_their_owner_alone(made: Path) -> None:
-    assert {file.name for file in made.glob("*.key")} == {"ca.key", "server.key", "pi-1.key", "model.key"}
+    names = {"ca.key", "server.key", "page.key", "pi-1.key", "model.key"}
+    assert {file.name for file in made.glob("*.key")} == names
     assert {stat.S_IMODE(file.stat().st_mode) for file in made.glob("*.key")} == {0o600}
 
 
-def test_the_broker_has_all_its_names(made: Path) -> None:
-    assert alternatives(made / "server.crt") == ["broker.local", "10.0.0.2", "localhost", "127.0.0.1", "::1"]
+def test_the_broker_and_the_page_have_all_their_names(made: Path) -> None:
+    for name in ("server.crt", "page.crt"):
+        assert alternatives(made / name) == ["broker.local", "10.0.0.2", "localhost", "127.0.0.1", "::1"]
+    assert (made / "server.key").read_bytes() != (made / "page.key").read_bytes()
 
 
 def test_an_authority_is_used_again_and_never_overwritten(tmp_path: Path) -> None:

@@ -22,59 +22,66 @@ demo:
   coordinator: [coordinator]
   operator: [ann]
   viewer: [screen]
+  announcer: [teller]
+  home-assistant: [home]
 other:
   device: [device-9]
 """
-ROLES = ["device-1", "source-1", "cam1", "coordinator", "ann", "screen"]
+ROLES = ["device-1", "source-1", "cam1", "coordinator", "ann", "screen", "teller", "home"]
 
-# What protocol.md says, written down once more: w may write, r may read, below mdi/v1/.
+# What protocol.md says, written down once more: w may write, r may read; below mdi/v1/ or, after /, the root.
 EXPECTED = """
-                            device-1  source-1  cam1  coordinator  ann  screen
-demo/frames/cam1            .         r         w     .            .    .
-demo/frames/cam2            .         r         .     .            .    .
-demo/truth/cam1             .         .         w     r            .    .
-demo/truth/cam2             .         .         .     r            .    .
-demo/results/cam1           .         w         r     r            r    r
-demo/results/cam2           .         w         .     r            r    r
-demo/stage/1/device-1       rw        w         .     .            .    .
-demo/stage/2/device-2       w         w         .     .            .    .
-demo/stage/1/source-1       w         rw        .     .            .    .
-demo/stage/1/any            rw        rw        .     .            .    .
-demo/exits/source-1         w         rw        .     .            .    .
-demo/exits/source-2         w         w         .     .            .    .
-demo/devices/device-1/state rw        r         r     r            r    r
-demo/devices/device-2/state r         r         r     r            r    r
-demo/devices/source-1/state r         rw        r     r            r    r
-demo/devices/cam1/state     r         r         r     r            r    r
-demo/policy                 r         r         .     rw           r    r
-demo/policy/set             .         .         .     r            w    .
-demo/policy/result          .         .         .     w            r    r
-demo/model/manifest         r         r         r     w            .    .
-demo/model/stage/1          r         r         .     w            .    .
-demo/metrics                .         .         .     w            r    r
-demo/coordinator/state      r         r         .     rw           r    r
-demo/deadletter/device-1    w         .         .     r            r    .
-demo/deadletter/device-2    .         .         .     r            r    .
-demo/deadletter/source-1    .         w         .     r            r    .
-demo/deadletter/coordinator .         .         .     rw           r    .
-demo/deadletter/cam1        .         .         .     r            r    .
-demo/anything               .         .         .     .            .    .
-demo                        .         .         .     .            .    .
-other/frames/cam1           .         .         .     .            .    .
-other/truth/cam1            .         .         .     .            .    .
-other/results/cam1          .         .         .     .            .    .
-other/stage/1/device-1      .         .         .     .            .    .
-other/stage/1/any           .         .         .     .            .    .
-other/exits/source-1        .         .         .     .            .    .
-other/devices/device-1/state .        .         .     .            .    .
-other/policy                .         .         .     .            .    .
-other/policy/set            .         .         .     .            .    .
-other/policy/result         .         .         .     .            .    .
-other/model/manifest        .         .         .     .            .    .
-other/model/stage/1         .         .         .     .            .    .
-other/metrics               .         .         .     .            .    .
-other/coordinator/state     .         .         .     .            .    .
-other/deadletter/device-1   .         .         .     .            .    .
+                                          device-1  source-1  cam1  coordinator  ann  screen  teller  home
+demo/frames/cam1                          .         r         w     .            .    .       .       .
+demo/frames/cam2                          .         r         .     .            .    .       .       .
+demo/truth/cam1                           .         .         w     r            .    .       .       .
+demo/truth/cam2                           .         .         .     r            .    .       .       .
+demo/results/cam1                         .         w         r     r            r    r       r       r
+demo/results/cam2                         .         w         .     r            r    r       r       r
+demo/stage/1/device-1                     rw        w         .     .            .    .       .       .
+demo/stage/2/device-2                     w         w         .     .            .    .       .       .
+demo/stage/1/source-1                     w         rw        .     .            .    .       .       .
+demo/stage/1/any                          rw        rw        .     .            .    .       .       .
+demo/exits/source-1                       w         rw        .     .            .    .       .       .
+demo/exits/source-2                       w         w         .     .            .    .       .       .
+demo/devices/device-1/state               rw        r         r     r            r    r       r       r
+demo/devices/device-2/state               r         r         r     r            r    r       r       r
+demo/devices/source-1/state               r         rw        r     r            r    r       r       r
+demo/devices/cam1/state                   r         r         r     r            r    r       r       r
+demo/policy                               r         r         .     rw           r    r       r       r
+demo/policy/set                           .         .         .     r            w    .       .       w
+demo/policy/result                        .         .         .     w            r    r       r       r
+demo/model/manifest                       r         r         r     w            .    .       .       .
+demo/model/stage/1                        r         r         .     w            .    .       .       .
+demo/metrics                              .         .         .     w            r    r       r       r
+demo/coordinator/state                    r         r         .     rw           r    r       r       r
+demo/deadletter/device-1                  w         .         .     r            r    .       .       .
+demo/deadletter/device-2                  .         .         .     r            r    .       .       .
+demo/deadletter/source-1                  .         w         .     r            r    .       .       .
+demo/deadletter/coordinator               .         .         .     rw           r    .       .       .
+demo/deadletter/cam1                      .         .         .     r            r    .       .       .
+demo/anything                             .         .         .     .            .    .       .       .
+demo                                      .         .         .     .            .    .       .       .
+other/frames/cam1                         .         .         .     .            .    .       .       .
+other/truth/cam1                          .         .         .     .            .    .       .       .
+other/results/cam1                        .         .         .     .            .    .       .       .
+other/stage/1/device-1                    .         .         .     .            .    .       .       .
+other/stage/1/any                         .         .         .     .            .    .       .       .
+other/exits/source-1                      .         .         .     .            .    .       .       .
+other/devices/device-1/state              .         .         .     .            .    .       .       .
+other/policy                              .         .         .     .            .    .       .       .
+other/policy/set                          .         .         .     .            .    .       .       .
+other/policy/result                       .         .         .     .            .    .       .       .
+other/model/manifest                      .         .         .     .            .    .       .       .
+other/model/stage/1                       .         .         .     .            .    .       .       .
+other/metrics                             .         .         .     .            .    .       .       .
+other/coordinator/state                   .         .         .     .            .    .       .       .
+other/deadletter/device-1                 .         .         .     .            .    .       .       .
+/homeassistant/device/mdi-demo/x/config   .         .         .     .            .    .       rw      rw
+/homeassistant/status                     .         .         .     .            .    .       r       rw
+/homeassistant/device/mdi-other/x/config  .         .         .     .            .    .       .       .
+/homeassistant/device/x/config            .         .         .     .            .    .       .       .
+/homeassistant/sensor/mdi-demo/x/config   .         .         .     .            .    .       .       .
 """
 
 
@@ -83,7 +90,7 @@ def expected() -> dict[tuple[str, str], str]:
     header, *rows = [line.split() for line in EXPECTED.strip().splitlines()]
     assert header == ROLES
     return {
-        (f"mdi/v1/{topic}", user): cell
+        (topic[1:] if topic.startswith("/") else f"mdi/v1/{topic}", user): cell
         for topic, *cells in rows
         for user, cell in zip(header, cells, strict=True)
     }
@@ -136,6 +143,8 @@ def test_every_role_may_do_just_what_it_must(
     late = {user: enter(user, version) for user in ROLES}
     for peer in late.values():
         peer.hear("#", "$SYS/#", *TOPICS)
+    for peer in late.values():
+        peer.hear("end")
     kept = {(topic, user) for user, peer in late.items() for topic, _ in peer.heard}
 
     found = {

@@ -26,7 +26,7 @@ PICTURES = Labelled(SAMPLE.pictures[:600, None].copy(), SAMPLE.labels[:600].asty
 
 
 @given(
-    channels=st.integers(1, 24),
+    channels=st.integers(1, 24) | st.sampled_from([64, 256, 512]),
     height=st.integers(1, 9),
     width=st.integers(1, 9),
     ratio=st.floats(4, 64),
@@ -51,6 +51,8 @@ def test_activations_that_no_bottleneck_fits() -> None:
         bottleneck((1, 8, 8), 17)
     with pytest.raises(ConfigError, match="no channels, height and width"):
         bottleneck((8,), 16)
+    with pytest.raises(ConfigError, match=r"after stages \[2, 4\]: the stages that send are 1 to 3"):
+        Bottlenecked(network_of(SHIPPED_BUNDLE, SHIPPED), SHIPPED.input.shape, 16, cuts=(4, 2))
     with pytest.raises(ConfigError, match="one stage"):
         Bottlenecked(build("mobilenetv2-static", 10, 1, 0.25), (1, 28, 28), 16)
 
@@ -79,6 +81,21 @@ def test_bottlenecks_learn_and_the_network_stays_as_it_is(tmp_path: Path) -> Non
     assert len(logits) == len(fitted.stages()) == 4
     # The first exit is ahead of every bottleneck.
     torch.testing.assert_close(logits[0], plain[0])
+
+
+def test_a_bottleneck_at_one_cut_changes_no_exit_before_it() -> None:
+    model = Bottlenecked(network_of(SHIPPED_BUNDLE, SHIPPED), SHIPPED.input.shape, 16, cuts=(2,)).eval()
+    pictures = NORMALISE(torch.from_numpy(PICTURES.pictures[:4]))
+    with torch.no_grad():
+        coded, plain = model(pictures), model.network(pictures)
+        shapes = [stage(torch.zeros(1, 16, 14, 14))[0].shape[1:] for stage in model.stages()[1:2]]
+    assert shapes == [(16, 7, 7)]
+    assert [torch.equal(one, other) for one, other in zip(coded, plain, strict=True)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_network_comes_back_from_its_bundle() -> None:

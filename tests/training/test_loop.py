@@ -9,7 +9,7 @@ from mqtt_mdi.datasets.labelled import Labelled
 from mqtt_mdi.datasets.normalisation import Normalisation, normalisation
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.registry import build
-from mqtt_mdi.training.loop import Progress, Recipe, augment, fit, learning_rate
+from mqtt_mdi.training.loop import Progress, Recipe, augment, erase, fit, learning_rate
 from mqtt_mdi.training.methods import loss_of
 
 RECIPE = Recipe(epochs=3, batch=16, seed=4)
@@ -125,3 +125,25 @@ def test_the_learning_rate_warms_up_and_comes_down() -> None:
     assert max(rates) == pytest.approx(RECIPE.learning_rate)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] < 0.001 * RECIPE.learning_rate
+
+
+def test_a_square_of_each_picture_is_erased_at_a_place_of_its_own() -> None:
+    pictures = torch.ones(64, 3, 12, 10)
+    hidden = erase(pictures, torch.Generator().manual_seed(1), 4) == 0
+    assert (hidden == hidden[:, :1]).all(), "the same place in every channel"
+    whole = hidden[:, 0].sum((1, 2)) == 16
+    assert 10 < whole.sum() < 64, "some squares lie partly outside"
+    lines, columns = hidden[:, 0].any(2).sum(1), hidden[:, 0].any(1).sum(1)
+    assert (hidden[:, 0].sum((1, 2)) == lines * columns).all(), "each is one rectangle"
+    assert len({tuple(one.flatten().tolist()) for one in hidden[:, 0]}) > 30
+
+
+def test_a_run_with_erasing_differs_and_resumes_alike(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=3, batch=16, seed=4, erase=5)
+    whole = run(tmp_path / "whole.pt", recipe=recipe).state_dict()
+    plain = run(tmp_path / "plain.pt").state_dict()
+    assert any(not torch.equal(value, plain[name]) for name, value in whole.items())
+    with pytest.raises(CutShortError):
+        run(tmp_path / "cut.pt", cut_short, recipe)
+    resumed = run(tmp_path / "cut.pt", recipe=recipe).state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())

@@ -2,10 +2,11 @@
 
 import json
 import sqlite3
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,9 +33,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Server:
-    """A page that is served: its address with the token, if it has one."""
+    """A page that is served: its address with the token, if it has one; `ca` is the authority to trust."""
 
     url: str
+    ca: Path | None = None
 
     @property
     def port(self) -> int:
@@ -52,10 +54,17 @@ class Server:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None and not isinstance(body, bytes):
             named = {"Content-Type": "application/json", **named}
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+        with closing(self.connection()) as connection:
             connection.request(method or ("GET" if body is None else "POST"), path, data, named)
             response = connection.getresponse()
             return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+    def connection(self) -> HTTPConnection:
+        """A connection of one's own."""
+        if not self.url.startswith("https:"):
+            return HTTPConnection("127.0.0.1", self.port, timeout=10)
+        context = ssl.create_default_context(cafile=self.ca)
+        return HTTPSConnection("127.0.0.1", self.port, timeout=10, context=context)
 
     def edit(self, patch: object, expected: int | None = None) -> Answer:
         """Change the policy."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mqtt_mdi.core.types import DeviceState, Echo
 from mqtt_mdi.web import feed
 from mqtt_mdi.web.feed import Feed
-from mqtt_mdi.web.view import Flows
+from mqtt_mdi.web.flows import ALL, FEW, Flows
 
 
 def test_who_is_slow_gets_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +65,17 @@ def test_a_device_that_starts_anew_or_goes_has_no_flow() -> None:
     assert flows.take((_state("a", 2), _state("b", 2, a=3000))) == {("a", "b"): 2000}
     assert flows.take((_state("a", 3), _state("b", 0.5, "b", a=10))) == {}
     assert flows.take((DeviceState("a", "a", online=False), _state("b", 1.5, "b", a=20))) == {}
+
+
+def test_of_many_devices_it_tells_what_each_receives() -> None:
+    flows = Flows()
+    names = [f"d{number}" for number in range(FEW + 1)]
+
+    def states(stamp: float, each: int) -> tuple[DeviceState, ...]:
+        return tuple(_state(name, stamp, **dict.fromkeys(names, each)) for name in names)
+
+    assert flows.take(states(1, 0)) == {}
+    assert flows.take(states(2, 100)) == {(ALL, name): 100 * len(names) for name in names}
+    few = states(3, 200)[:FEW]
+    assert flows.take(few) == {}
+    assert flows.take(states(4, 300)[:FEW])["d0", "d1"] == 100

@@ -1,35 +1,21 @@
 """The page in a browser, on a running pipeline. Screenshots lie in runs/screenshots afterwards."""
 
-import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from browsers import DESKTOP, SCREENSHOTS, needs_chromium, opened
 from live import Broker, Pipeline, Process, running, until
 from pages import STAGES, Server, rows, send_sample, shown, where
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from mqtt_mdi.core.policy import Policy
 
-SCREENSHOTS = Path("runs/screenshots")
-CHROMIUM = shutil.which("chromium")
-DESKTOP, PHONE = (1360, 900), (390, 844)
+PHONE = (390, 844)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: apt-get install chromium")
+pytestmark = needs_chromium
 
 Shown = tuple[Pipeline, Server, dict[str, Process]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # a browser of root has no sandbox
-    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +25,6 @@ def live(
     with shown(mosquitto, next(names), tmp_path_factory.mktemp("page")) as parts:
         send_sample(parts[0], "cam1", 40)
         yield parts
-
-
-@contextmanager
-def opened(browser: Browser, url: str, *, quiet: bool = True) -> Iterator[Page]:
-    """The page, live; `quiet` demands that nothing was complained of in the console."""
-    context = browser.new_context(
-        viewport={"width": DESKTOP[0], "height": DESKTOP[1]}, reduced_motion="reduce"
-    )
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type != "log" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(url)
-    expect(page.locator("#chip-live")).to_have_text("live")
-    yield page
-    context.close()
-    assert not quiet or not complaints
 
 
 @pytest.fixture
@@ -149,14 +118,14 @@ def test_what_strangers_write_stays_text(live: Shown, page: Page) -> None:
     pipeline = live[0]
     letter = {"reporter": "device-1", "topic": "<b>x</b>", "reason": "<img src=x onerror=alert(1)>"}
     pipeline.client.publish(pipeline.topics.deadletter("device-1"), letter)
-    expect(page.locator("#letters")).to_contain_text("<img src=x onerror=alert(1)>", timeout=10_000)
+    expect(page.locator("#letters")).to_contain_text("<img src=x onerror=alert(1)>")
     assert page.locator("#letters img, #letters b").count() == 0
 
 
 def test_a_killed_device_turns_red_in_its_time(live: Shown, page: Page) -> None:
     pipeline, _, processes = live
     processes["device-2"].kill()
-    within = 1000 * (Policy(thresholds=()).silence_s + 2)
+    within = 1000 * (Policy(thresholds=()).silence_s + 10)  # ten seconds for a busy machine
     box = page.locator("#graph [data-device='device-2']")
     expect(box).to_have_attribute("data-health", "offline", timeout=within)
     expect(page.locator("#devices [data-row='device-2'] .health")).to_have_class("health bad")
@@ -165,7 +134,7 @@ def test_a_killed_device_turns_red_in_its_time(live: Shown, page: Page) -> None:
     until(lambda: rows(pipeline.database, "SELECT online FROM devices WHERE device = 'device-2'") == [(0,)])
     expect(page.locator("#now-devices")).to_have_text("2 of 3")
     processes["device-2"] = pipeline.device("device-2", "2,3,4")
-    expect(box).to_have_attribute("data-health", "online", timeout=10_000)
+    expect(box).to_have_attribute("data-health", "online")
 
 
 def test_it_can_be_read_everywhere(page: Page) -> None:
@@ -200,7 +169,7 @@ def test_it_comes_back_with_the_coordinator(
             first.kill()
             expect(page.locator("#banner")).to_contain_text("No connection to the coordinator")
             where(pipeline.coordinator("--http", f":{server.port}"))
-            expect(page.locator("#chip-live")).to_have_text("live", timeout=15_000)
+            expect(page.locator("#chip-live")).to_have_text("live")
             expect(page.locator("#banner")).to_be_hidden()
 
 

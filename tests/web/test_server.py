@@ -14,7 +14,7 @@ from pages import Server, rows, send_sample, shown, where
 from mqtt_mdi.cli.page import showing
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker import running_broker
-from mqtt_mdi.web.address import Address
+from mqtt_mdi.web.address import Address, PageSettings
 from mqtt_mdi.wire.schemas import json_schemas
 
 TOTALS = """
@@ -51,6 +51,17 @@ def test_the_snapshot_says_what_the_database_holds(running: tuple[Pipeline, Serv
     }
     flows = until(lambda: [link for link in server.now["links"] if link["bytes_s"] is not None])
     assert {(link["from"], link["to"]) for link in flows} <= {(a, b) for a in devices for b in devices}
+
+
+def test_devices_can_be_looked_for(running: tuple[Pipeline, Server]) -> None:
+    _, server = running
+    told = server.ask("/api/devices?search=VICE-&first=1").json
+    assert (told["found"], told["first"]) == (3, 1)
+    assert [device["device"] for device in told["devices"]] == ["device-2", "device-3"]
+    assert {device["health"] for device in told["devices"]} <= {"online", "silent"}
+    assert server.ask("/api/devices?first=7").json["devices"] == []
+    for first in ("-1", "x", "1" * 10, "%C2%B9"):
+        assert server.ask(f"/api/devices?first={first}").status == 400
 
 
 def test_history_and_rows_are_the_database(running: tuple[Pipeline, Server]) -> None:
@@ -211,7 +222,8 @@ def test_what_is_no_address_is_told(text: str) -> None:
 )
 def test_addresses(text: str, url: str, loopback: bool) -> None:  # noqa: FBT001 -- a case
     address = Address.parse(text)
-    assert (address.url, address.is_loopback) == (url, loopback)
+    assert (address.url(), address.is_loopback) == (url, loopback)
+    assert address.url("abc", tls=True) == f"https{url.removeprefix('http')}?token=abc"
     assert Address.parse(str(address)) == address
 
 
@@ -219,8 +231,8 @@ def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "starlette", None)
     with (
         pytest.raises(ConfigError, match=r"pip install 'mqtt-mdi\[page\]'"),
-        showing(None, Address("", 0), None),
-    ):  # type: ignore[arg-type]
+        showing(None, PageSettings(Address("", 0))),  # type: ignore[arg-type]
+    ):
         pass
 
 

@@ -119,3 +119,14 @@ def test_every_json_message_has_a_schema_and_an_example_that_fits() -> None:
 def test_every_message_travels_somewhere() -> None:
     used = {message for channel in CHANNELS.values() for message in channel.messages}
     assert used == set(DOCUMENT["components"]["messages"])
+
+
+def test_the_packages_that_check_it_are_pinned_but_not_where_they_come_from() -> None:
+    lock = json.loads((SCHEMAS / "package-lock.json").read_text())["packages"]
+    asked = lock.pop("")["dependencies"]
+    assert asked == json.loads((SCHEMAS / "package.json").read_text())["dependencies"]
+    for name, version in asked.items():
+        assert lock[f"node_modules/{name}"]["version"] == version
+    for package in lock.values():
+        assert package["integrity"]
+        assert "resolved" not in package

@@ -5,6 +5,7 @@ import * as charts from "./charts.js";
 import * as graph from "./graph.js";
 import * as policy from "./policy.js";
 import * as tables from "./tables.js";
+import * as tiles from "./tiles.js";
 
 const SILENT_MS = 6000;
 const AGAIN_MS = 2000;
@@ -30,6 +31,8 @@ async function begin() {
   say(byId("pipeline"), about.pipeline);
   say(byId("about"), `mqtt-mdi ${about.version} · model ${about.model}, ${about.stages} stages · broker ${about.broker}`);
   graph.begin(about);
+  tables.begin(about);
+  tiles.begin(tables.find);
   charts.begin((told) => { lately = told; });
   policy.begin(about).catch((error) => banner(error.message));
   listen();
@@ -78,11 +81,10 @@ function show() {
   chip(byId("chip-storage"), now.storage_error ? "database stuck" : "database", now.storage_error ? "bad" : "good");
   chip(byId("chip-policy"), `policy v${now.policy_version}`);
   banner(trouble());
-  tiles();
+  numbers();
   exits();
   planner();
-  graph.show(now);
-  tables.devices(now);
+  devices();
   tables.look(now);
   charts.look(now.at);
   policy.look(now);
@@ -92,20 +94,29 @@ function show() {
 function trouble() {
   if (!now.connected) return `The coordinator has no connection to the broker ${about.broker}: start it, or look at its log. Frames and policies wait.`;
   if (now.storage_error) return `Results wait for the database: ${now.storage_error}`;
-  const held = new Set(now.devices.filter((d) => d.online).flatMap((d) => d.stages));
-  const missing = Array.from({ length: about.stages }, (_, index) => index + 1).filter((stage) => !held.has(stage));
-  if (now.devices.length && missing.length) {
+  const missing = now.holders.flatMap((count, index) => (count ? [] : [index + 1]));
+  if (known() && missing.length) {
     return `Nobody holds stage ${missing.join(", ")}: frames that need it fail. Start a device with --stages ${missing.join(",")}.`;
   }
   return "";
 }
 
-function tiles() {
-  const of = (role) => {
-    const all = now.devices.filter((device) => device.role === role);
-    return [all.filter((device) => device.online).length, all.length];
-  };
-  const [devices, sources] = [of("device"), of("source")];
+/** How many devices and sources have told of themselves. */
+const known = () => now.roles.device[1] + now.roles.source[1];
+
+/** Few devices as a graph, many as tiles, and all of them in the table. */
+function devices() {
+  const many = now.tiles.length > 0;
+  byId("graph").hidden = many;
+  byId("key-flow").hidden = many;
+  byId("crowd").hidden = !many;
+  if (many) tiles.show(now);
+  else graph.show(now);
+  tables.devices(now);
+}
+
+function numbers() {
+  const { device: devices, source: sources } = now.roles;
   say(byId("now-throughput"), number(now.throughput));
   say(byId("now-answered"), `${whole(now.answered)} answered in all`);
   say(byId("now-accuracy"), now.graded ? percent(now.correct / now.graded, 2) : "–");

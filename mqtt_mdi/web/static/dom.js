@@ -67,12 +67,8 @@ export function clock(seconds) {
 
 export const plural = (count, one, many = `${one}s`) => `${whole(count)} ${count === 1 ? one : many}`;
 
-/** What is wrong with a device, if anything: its word and its mood. */
-export function health(device, silence) {
-  if (!device.online) return { word: "offline", mood: "bad" };
-  if (device.age_s > silence / 2) return { word: "silent", mood: "warn" };
-  return { word: "online", mood: "good" };
-}
+/** The class of each health. */
+export const MOODS = { online: "good", silent: "warn", offline: "bad" };
 
 /** JSON from our own server; an Error with the server's words for anything else. */
 export async function ask(path, options = {}) {

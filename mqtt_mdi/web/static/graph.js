@@ -1,6 +1,6 @@
 // The devices as boxes, one below the other; what the source sends on the left, what devices send on the right.
 
-import { byId, draw, health, make, plural, rate } from "./dom.js";
+import { byId, draw, make, plural, rate } from "./dom.js";
 
 const GAPS = [14, 46];
 const ROOM = 320;
@@ -11,6 +11,9 @@ const LABEL = 68;
 const APEX = 0.75; // of the reach of a curve's handles, how far it gets
 const MOST_CHIPS = 8;
 const MOST_LABELS = 8;
+const MOST_LINKS = 40;
+const MOST_MOVING = 12; // more lines that move than this cost frames
+const STAY = 1.5; // by how much a line has to be outdone before it goes
 
 const place = byId("graph");
 let drawn = { key: "", nodes: new Map(), links: new Map() };
@@ -25,15 +28,16 @@ export function begin(about) {
 export function show(now) {
   last = now;
   const width = Math.floor(place.clientWidth);
+  if (!width) return; // hidden
   const links = wanted(now.links);
   const key = JSON.stringify([width, now.devices.map((d) => [d.device, d.role]), links.map((l) => l.id)]);
   if (key !== drawn.key) rebuild(key, width, now, links);
   const longest = Math.max(32, ...now.devices.map((d) => Math.max(d.input_queue, d.output_queue)));
-  for (const device of now.devices) update(drawn.nodes.get(device.device), device, now, longest);
+  for (const device of now.devices) update(drawn.nodes.get(device.device), device, longest);
   for (const link of links) drawn.links.get(link.id)?.(link);
 }
 
-/** Links with a flow, by direction, and one line for each pair without. */
+/** Links with a flow, by direction, and one line for each pair without; the busiest where they are many. */
 function wanted(links) {
   const busy = links.filter((link) => link.bytes_s >= 1);
   const pairs = new Set(busy.map((link) => [link.from, link.to].sort().join(" ")));
@@ -44,7 +48,10 @@ function wanted(links) {
     pairs.add(pair);
     found.push({ ...link, busy: false, id: `${pair}-` });
   }
-  return found;
+  if (found.length <= MOST_LINKS) return found;
+  const weight = (link) => (link.bytes_s ?? 0) * (drawn.links.has(link.id) ? STAY : 1);
+  const chosen = new Set([...found].sort((a, b) => weight(b) - weight(a)).slice(0, MOST_LINKS));
+  return found.filter((link) => chosen.has(link));
 }
 
 function rebuild(key, width, now, links) {
@@ -67,7 +74,8 @@ function rebuild(key, width, now, links) {
   for (const device of now.devices) {
     drawn.nodes.set(device.device, node(device, boxes.get(device.device), nodes));
   }
-  place.replaceChildren(draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
+  const still = links.filter((link) => link.busy).length > MOST_MOVING;
+  place.replaceChildren(draw("svg", { class: still && "still", width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": "Graph of devices" }, tip(), wires, nodes, labels));
 }
 
@@ -185,13 +193,13 @@ function node(device, box, nodes) {
   return parts;
 }
 
-function update(parts, device, now, longest) {
+function update(parts, device, longest) {
   if (!parts) return;
-  const { word, mood } = health(device, now.silence_s);
-  parts.group.setAttribute("class", mood === "bad" ? "offline" : mood === "warn" ? "stale" : "up");
+  const word = device.health;
+  parts.group.setAttribute("class", word);
   parts.group.dataset.device = device.device;
   parts.group.dataset.health = word;
-  parts.state.textContent = device.online && device.service_s && mood === "good"
+  parts.state.textContent = device.service_s && word === "online"
     ? `${(1000 * device.service_s).toPrecision(2)} ms a task` : word;
   parts.title.textContent = `${device.device}: ${word}, holds ${device.stages.join(", ") || "no stages"}`;
   parts.chips.forEach(([square, digit], index) => {
