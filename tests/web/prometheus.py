@@ -48,16 +48,22 @@ class Prometheus:
 
 
 @contextmanager
-def running_prometheus(folder: Path, target: str, token: str) -> Iterator[Prometheus]:
-    """One that scrapes and judges often, with the rules and the configuration of deploy/ otherwise."""
+def running_prometheus(folder: Path, target: str, token: str, ca: Path | None = None) -> Iterator[Prometheus]:
+    """One that scrapes and judges often, with the rules and the configuration of deploy/ otherwise.
+
+    With an authority to trust it is the configuration for a page with TLS.
+    """
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("no prometheus on PATH: apt-get install prometheus")
-    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    file = PROMETHEUS / ("prometheus.yml" if ca is None else "prometheus.secure.yml")
+    config = yaml.safe_load(file.read_text())
     config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(PROMETHEUS / file) for file in config["rule_files"]]
     [job] = config["scrape_configs"]
     job["authorization"]["credentials_file"] = "token"
+    if ca is not None:
+        job["tls_config"]["ca_file"] = str(ca)
     job["static_configs"] = [{"targets": [target]}]
     (folder / "token").write_text(token)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))

@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
 import pytest
 import yaml
-from live import Broker, Pipeline, Process, until
+from live import Broker, Pipeline, Process, mqtt_mdi, until
 from pages import STAGES, rows, send_sample, where
 from prometheus import PATIENCE_S, PROMETHEUS, Prometheus, running_prometheus
 
@@ -29,7 +29,11 @@ def watched(
     folder = tmp_path_factory.mktemp("prometheus")
     with Pipeline(mosquitto, next(names), folder) as pipeline:
         pipeline.env |= {"MDI_HTTP": "0.0.0.0:0", "MDI_HTTP_TOKEN": TOKEN}
-        processes = pipeline.bring_up(STAGES)
+        processes = {"coordinator": pipeline.coordinator(), "source-1": pipeline.source()}
+        processes |= {device: pipeline.device(device, stages) for device, stages in STAGES.items()}
+        pipeline.ready("source-1")
+        for device, stages in STAGES.items():
+            pipeline.ready(device, *map(int, stages.split(",")))
         target = f"127.0.0.1:{where(processes['coordinator']).port}"
         with running_prometheus(folder, target, TOKEN) as prometheus:
             prometheus.wait_for("up", 1)
@@ -127,3 +131,17 @@ def test_a_killed_device_is_an_alert(watched: tuple[Pipeline, dict[str, Process]
     rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
     assert {rule["name"] for rule in rules} == alerts().keys()
     assert not [rule for rule in rules if rule["health"] == "err"]
+
+
+def test_a_page_with_tls_is_scraped_too(
+    mosquitto: Broker, new_pipeline: Callable[[Broker], Pipeline], tmp_path: Path
+) -> None:
+    secrets = tmp_path / "secrets"
+    made = mqtt_mdi("certs", "--out", str(secrets), "--host", "broker")
+    assert made.returncode == 0, made.stderr
+    pipeline = new_pipeline(mosquitto)
+    pipeline.env["MDI_HTTP_TOKEN"] = TOKEN
+    files = ("--http-cert", str(secrets / "page.crt"), "--http-key", str(secrets / "page.key"))
+    target = f"127.0.0.1:{where(pipeline.coordinator('--http', '0.0.0.0:0', *files)).port}"
+    with running_prometheus(tmp_path, target, TOKEN, secrets / "ca.crt") as prometheus:
+        prometheus.wait_for("mdi_broker_connected", 1)
