@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from fuzz.targets import Target
 
-SLOW_S = 1.0
-"""Of processor time, so that a busy machine is no fault."""
+SLOW_S = 3.0
+"""Of processor time, so that a busy machine is no fault; the worst input known takes half a second."""
 
 TRACED = 10
 """How much slower pure Python is, at most, while its coverage is measured."""
