@@ -12,8 +12,9 @@ from mqtt_mdi.errors import ProtocolError
 
 MAX_DIMENSIONS = 4
 MAX_DEPTH = 8
-MAX_ITEMS = 2**16
-"""A small item in 16 MiB would become a gigabyte of objects; a full batch has about ten thousand."""
+MAX_ITEMS = 2**18
+"""Hostile bytes become 20 MB of objects at most, instead of a gigabyte; a full batch has about ten thousand.
+A message of fewer bytes cannot hold more, so none of ours has to be counted."""
 
 # RFC 8746, section 2.1: a tag number names the type of the elements; section 3.1.1: 40 adds the shape.
 _ROW_MAJOR = 40
