@@ -76,7 +76,7 @@ class BufferedClient(paho.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _handle_publish(self) -> MQTTErrorCode:
-        header, packet = self._in_packet["command"], self._in_packet["packet"]
+        header, packet = self._in_packet["command"], memoryview(self._in_packet["packet"])
         qos = header >> 1 & 3
         topic_ends = 2 + int.from_bytes(packet[:2], "big")
         payload_begins = topic_ends + (3 if qos else 1)
