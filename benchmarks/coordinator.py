@@ -310,7 +310,7 @@ class Watchers:
                 return answer
 
 
-def watched(rounds: int = 5, count: int = 60_000) -> list[measure.Row]:
+def watched(rounds: int = 5, count: int = 30_000) -> list[measure.Row]:
     """Two coordinators, one of them watched, with the same results in turn."""
     turns = Turns()
     with ExitStack() as stack:
