@@ -119,6 +119,14 @@ def test_normalisation_is_measured_for_each_channel() -> None:
         normalisation(pictures[:, :, :, ::2])
 
 
+def test_the_normalisation_of_many_pictures_is_exact() -> None:
+    """Channels that lie beside each other, as decoded pictures have them, are summed one by one."""
+    pictures = np.full((20_000, 32, 32, 3), 255, np.uint8)
+    pictures[::2] = 191
+    measured = normalisation(pictures.transpose(0, 3, 1, 2))
+    assert measured == Normalisation((round(223 / 255, 4),) * 3, (round(32 / 255, 4),) * 3)
+
+
 def test_the_learning_rate_warms_up_and_comes_down() -> None:
     rates = [learning_rate(RECIPE, step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(RECIPE.learning_rate / 10)
