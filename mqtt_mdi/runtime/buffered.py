@@ -7,11 +7,12 @@ Messages without properties, which most are, go past paho's making of them: half
 
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from typing import cast
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion, MessageType, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -75,6 +76,21 @@ class BufferedClient(paho.Client):
             self._unsent += _PUBACK + mid.to_bytes(2, "big")
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def _packet_queue(
+        self,
+        command: int,
+        packet: bytes | bytearray,
+        mid: int,
+        qos: int,
+        info: paho.MQTTMessageInfo | None = None,
+    ) -> MQTTErrorCode:
+        # paho's way to the same buffer copies a message twice. What it waits for keeps its place.
+        if command != MessageType.PUBLISH or self._out_packet or len(self._unsent) > MOST_UNSENT:
+            return super()._packet_queue(command, packet, mid, qos, info)
+        self._unsent += packet
+        self._last_msg_out = time.monotonic()
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
     def _handle_publish(self) -> MQTTErrorCode:
         header, packet = self._in_packet["command"], memoryview(self._in_packet["packet"])
         qos = header >> 1 & 3
@@ -92,7 +108,8 @@ class BufferedClient(paho.Client):
             self._filled = self._receive()
         start = self._taken
         self._taken = min(start + bufsize, self._filled)
-        return bytes(self._view[start : self._taken])
+        # paho copies what it reads, and asks of it no more than any bytes can.
+        return cast("bytes", self._view[start : self._taken])
 
     def _receive(self) -> int:
         # paho knows its socket as something with `recv` alone; it is one of the standard library's.

@@ -109,10 +109,6 @@ class Runner:
         else:
             self._loaded(stage, None)
 
-    def _wait_out(self, spec: StageSpec, began: float) -> None:
-        if self._macs_per_second is not None:
-            time.sleep(max(0.0, began + spec.macs / self._macs_per_second - time.perf_counter()))
-
     def _run(self, task: Task, value: TaskInput) -> None:
         assert self._manifest is not None
         began = time.perf_counter()
@@ -120,9 +116,12 @@ class Runner:
             engine = self._engines[task.stage]
             if isinstance(value, Frame):
                 value = decode_frame(value, self._manifest.input)
-            # A sender may have the other byte order; another type is for the engine to refuse.
-            output = engine.run(value.astype(value.dtype.newbyteorder("="), copy=False))
-            self._wait_out(self._manifest.stage(task.stage), began)
+            if not value.dtype.isnative:  # another type is for the engine to refuse
+                value = value.astype(value.dtype.newbyteorder("="))
+            output = engine.run(value)
+            if self._macs_per_second is not None:
+                least = self._manifest.stage(task.stage).macs / self._macs_per_second
+                time.sleep(max(0.0, began + least - time.perf_counter()))
         except ProtocolError as error:
             self._ran(StageFailed(task, str(error)), None)
         except Exception as error:

@@ -1,6 +1,7 @@
 """Batches of tasks with their inputs: the payload of `stage/{k}/...`."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import cbor2
@@ -11,7 +12,7 @@ from mqtt_mdi.core.types import Identifier, Task
 from mqtt_mdi.errors import ProtocolError
 from mqtt_mdi.wire.frames import CONTENT_TYPES, MAX_FRAME_BYTES, Frame
 from mqtt_mdi.wire.messages import explain
-from mqtt_mdi.wire.tensors import load_cbor, pack_tensor, unpack_tensor
+from mqtt_mdi.wire.tensors import load_cbor, tensor_parts, unpack_tensor
 
 MAX_BATCH = 256
 
@@ -26,9 +27,10 @@ class Batch(NamedTuple):
     sender: str | None = None
 
 
-_TASK = TypeAdapter(Task)
+_TASKS = TypeAdapter(list[Task])
 _SENDER = TypeAdapter[str | None](Identifier | None)
 _FIELDS = ("sensor", "frame_id", "source", "stage", "attempt", "hops", "admitted_at")
+_fields_of = attrgetter(*_FIELDS)
 
 
 def input_size(value: TaskInput) -> int:
@@ -37,16 +39,21 @@ def input_size(value: TaskInput) -> int:
 
 
 def encode_tasks(batch: Sequence[tuple[Task, TaskInput]], sender: str | None = None) -> bytes:
-    """A batch as CBOR: `{"tasks": [{..., "input": array | {"type", "data"}}, ...], "from": device}`."""
-    tasks = []
+    """A batch as CBOR: `{"from": device, "tasks": [{..., "input": array | {"type", "data"}}, ...]}`.
+
+    What is last in a map is a null, one byte, until its own bytes take the place: those of an activation
+    are not walked through by the encoder.
+    """
+    opening = {} if sender is None else {"from": sender}
+    parts = [cbor2.dumps(opening | {"tasks": [None] * len(batch)})[: -len(batch)]]
     for task, value in batch:
-        fields: dict[str, object] = {name: getattr(task, name) for name in _FIELDS}
+        fields = dict(zip(_FIELDS, _fields_of(task), strict=True))
+        parts.append(cbor2.dumps(fields | {"input": None})[:-1])
         if isinstance(value, Frame):
-            fields["input"] = {"type": value.content_type, "data": value.data}
+            parts.append(cbor2.dumps({"type": value.content_type, "data": value.data}))
         else:
-            fields["input"] = pack_tensor(value)
-        tasks.append(fields)
-    return cbor2.dumps({"tasks": tasks} if sender is None else {"tasks": tasks, "from": sender})
+            parts += tensor_parts(value)
+    return b"".join(parts)
 
 
 def decode_tasks(data: bytes, stage: int) -> Batch:
@@ -63,22 +70,24 @@ def decode_tasks(data: bytes, stage: int) -> Batch:
         sender = _SENDER.validate_python(document.get("from"))
     except ValidationError as error:
         raise ProtocolError(f"from: {explain(error)}") from error
-    return Batch([_decode_task(fields, stage) for fields in tasks], sender)
+    inputs = [_take_input(fields, stage) for fields in tasks]
+    try:
+        checked = _TASKS.validate_python(tasks)
+    except ValidationError as error:
+        raise ProtocolError(f"tasks: {explain(error)}") from error
+    for task in checked:
+        if task.stage != stage:
+            raise ProtocolError(f"a task of stage {task.stage} came on the topic of stage {stage}")
+    return Batch(list(zip(checked, inputs, strict=True)), sender)
 
 
-def _decode_task(fields: object, stage: int) -> tuple[Task, TaskInput]:
+def _take_input(fields: object, stage: int) -> TaskInput:
+    """Take its input out of a task's fields and put its size in."""
     if not isinstance(fields, dict):
         raise ProtocolError(f"a task is a map, not {type(fields).__name__}")
-    value = _decode_input(fields.get("input"), stage)
-    try:
-        task = _TASK.validate_python(
-            {name: fields[name] for name in _FIELDS if name in fields} | {"size": input_size(value)}
-        )
-    except ValidationError as error:
-        raise ProtocolError(f"task: {explain(error)}") from error
-    if task.stage != stage:
-        raise ProtocolError(f"a task of stage {task.stage} came on the topic of stage {stage}")
-    return task, value
+    value = _decode_input(fields.pop("input", None), stage)
+    fields["size"] = input_size(value)
+    return value
 
 
 def _decode_input(value: object, stage: int) -> TaskInput:

@@ -2,6 +2,7 @@
 
 import io
 import math
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import cbor2
@@ -19,13 +20,13 @@ A message of fewer bytes cannot hold more, so none of ours has to be counted."""
 # RFC 8746, section 2.1: a tag number names the type of the elements; section 3.1.1: 40 adds the shape.
 _ROW_MAJOR = 40
 # Tag 68 is what a browser's picture is: bytes that clamp when written, plain ones to a reader.
-DTYPES = {
+DTYPES = {tag: np.dtype(name) for tag, name in {
     68: "|u1",
     64: "|u1", 65: ">u2", 66: ">u4", 67: ">u8", 69: "<u2", 70: "<u4", 71: "<u8",
     72: "|i1", 73: ">i2", 74: ">i4", 75: ">i8", 77: "<i2", 78: "<i4", 79: "<i8",
     80: ">f2", 81: ">f4", 82: ">f8", 84: "<f2", 85: "<f4", 86: "<f8",
-}  # fmt: skip
-_TAGS = {np.dtype(dtype): tag for tag, dtype in DTYPES.items()}
+}.items()}  # fmt: skip
+_TAGS = {dtype: tag for tag, dtype in DTYPES.items()}
 
 # Major types of RFC 8949: what their argument counts, bytes or items.
 _STRINGS, _TAG, _CONTENTS = (2, 3), 6, {4: 1, 5: 2}
@@ -37,12 +38,20 @@ _FOREIGN_TAGS = (
 )  # fmt: skip
 
 
-def pack_tensor(array: NDArray[Any]) -> cbor2.CBORTag:
-    """The CBOR value of an array: tag 40 around its shape and a typed array of its elements."""
-    tag = _TAGS.get(array.dtype)
+def tensor_parts(array: NDArray[Any]) -> tuple[bytes, bytes]:
+    """What joined is the CBOR of an array: tag 40 around its shape and a typed array; and the elements."""
+    return _tensor_head(array.dtype, array.shape), array.tobytes()
+
+
+@lru_cache(maxsize=64)  # a device sends few shapes
+def _tensor_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """All of an array but its elements, which end it."""
+    tag = _TAGS.get(dtype)
     if tag is None:
-        raise ProtocolError(f"arrays of {array.dtype} have no typed array in RFC 8746")
-    return cbor2.CBORTag(_ROW_MAJOR, [list(array.shape), cbor2.CBORTag(tag, array.tobytes())])
+        raise ProtocolError(f"arrays of {dtype} have no typed array in RFC 8746")
+    size = math.prod(shape) * dtype.itemsize
+    whole = cbor2.dumps(cbor2.CBORTag(_ROW_MAJOR, [list(shape), cbor2.CBORTag(tag, bytes(size))]))
+    return whole[: len(whole) - size]
 
 
 def unpack_tensor(value: object) -> NDArray[Any]:
@@ -59,7 +68,7 @@ def unpack_tensor(value: object) -> NDArray[Any]:
         shape, value = value.value
     if not isinstance(value, cbor2.CBORTag) or value.tag not in DTYPES:
         raise ProtocolError("the elements are no typed array that RFC 8746 names")
-    dtype = np.dtype(DTYPES[value.tag])
+    dtype = DTYPES[value.tag]
     if not isinstance(value.value, bytes) or len(value.value) % dtype.itemsize:
         raise ProtocolError(f"a typed array of {dtype} needs a byte string of a multiple of {dtype.itemsize}")
     flat: NDArray[Any] = np.frombuffer(value.value, dtype)
@@ -68,7 +77,8 @@ def unpack_tensor(value: object) -> NDArray[Any]:
     if (
         not isinstance(shape, list | tuple)
         or len(shape) > MAX_DIMENSIONS
-        or not all(type(n) is int and n >= 0 for n in shape)
+        or {*map(type, shape)} - {int}
+        or min(shape, default=0) < 0
         or math.prod(shape) != flat.size
     ):
         raise ProtocolError(f"shape {str(shape)[:80]} does not fit {flat.size} elements")
@@ -125,7 +135,7 @@ _REFUSE_FOREIGN = dict.fromkeys(_FOREIGN_TAGS, _refuse)
 
 def encode_tensor(array: NDArray[Any]) -> bytes:
     """One array as a CBOR document."""
-    return cbor2.dumps(pack_tensor(array))
+    return b"".join(tensor_parts(array))
 
 
 def decode_tensor(data: bytes) -> NDArray[Any]:
