@@ -1,6 +1,6 @@
 """The networks that are measured: the shipped one, and untrained ones, which cost what trained ones do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from mqtt_mdi.export.convert import Encoding, convert_graphs
 from mqtt_mdi.export.model import export_bundle
 from mqtt_mdi.export.rebuild import network_of
 from mqtt_mdi.models.registry import build
-from mqtt_mdi.models.stage import Stage
+from mqtt_mdi.models.stage import Backbone, Stage
 
 CLASSES, CHANNELS, PIXELS = 10, 3, 32
 SAMPLES = 50
@@ -53,18 +53,24 @@ def shipped() -> Network:
 
 def untrained(name: str, model: str, folder: Path) -> Network:
     """A network of the paper's width with random weights, for pictures of 32x32, exported to `folder`."""
+    torch.manual_seed(0)
+    network = build(model, CLASSES, CHANNELS, 1.0, pixels=PIXELS)
+    noise = export_untrained(name, network, folder, {"model": model, "width": 1.0})
+    return _read(name, folder, noise)
+
+
+def export_untrained(
+    name: str, network: Backbone, folder: Path, recipe: Mapping[str, str | int | float]
+) -> Labelled:
+    """Make a bundle of a network with random weights; the pictures that its ranges come from."""
     draw = np.random.default_rng(0)
     pictures = draw.integers(0, 256, (SAMPLES, CHANNELS, PIXELS, PIXELS)).astype(np.uint8)
     noise = Labelled(pictures, np.arange(SAMPLES) % CLASSES)
     classes = tuple(f"class {number}" for number in range(CLASSES))
     evaluation = Evaluation(classes, Normalisation((0.5,) * 3, (0.25,) * 3), noise, noise, 1.0)
-    torch.manual_seed(0)
-    network = build(model, CLASSES, CHANNELS, 1.0, pixels=PIXELS).eval()
-    recipe = Training(
-        recipe={"model": model, "width": 1.0}, dataset="noise", samples=SAMPLES, seed=0, version=__version__
-    )
-    export_bundle(network, folder, name, evaluation, recipe)
-    return _read(name, folder, noise)
+    trained = Training(recipe=dict(recipe), dataset="noise", samples=SAMPLES, seed=0, version=__version__)
+    export_bundle(network.eval(), folder, name, evaluation, trained)
+    return noise
 
 
 def joined(stages: Sequence[StageGraph], *, every_exit: bool) -> StageGraph:

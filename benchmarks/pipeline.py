@@ -4,7 +4,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import Popen
@@ -74,13 +74,23 @@ def set_policy(url: BrokerURL, pipeline: str, patch: dict[str, object]) -> None:
     assert shell.reply.accepted, shell.reply.reason
 
 
-def stream(url: BrokerURL, pipeline: str, frames: int, rate: float | None = None) -> list[Result]:
-    """Send sample pictures, as fast as a window of 64 allows or at a rate; the answers in order."""
+def stream(
+    url: BrokerURL,
+    pipeline: str,
+    frames: int,
+    rate: float | None = None,
+    heard: Callable[[], None] = lambda: None,
+) -> list[Result]:
+    """Send sample pictures, as fast as a window of 64 allows or at a rate; the answers in order.
+
+    `heard` is called at each answer.
+    """
     sample = read_sample(SHIPPED_BUNDLE)
     results: list[Result] = []
 
     def answered(result: Result, _tally: Tally) -> None:
         results.append(result)
+        heard()
 
     pictures = [encode_png(picture) for picture in sample.pictures]
     shell = SensorShell(SensorSettings(url, pipeline, "bench", frames, rate), pictures, (), answered)

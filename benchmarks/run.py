@@ -8,6 +8,7 @@ engines    a stage in torch, TorchScript, ONNX Runtime and int8; stages one by o
 rivals     frames answered by one process, by torch's pipelining over gloo, by us; what the wire can carry
 hop        CPU for handing one task on, beside a raw relay
 pipeline   three devices and one; frames between devices at QoS 0 and 1
+chain      two, three and five emulated boards in a row, beside what the slowest could do
 memory     resident memory of devices with one stage
 start      from the start of a device to its first answer
 page       the page in Chromium beside an empty one, with 200 devices and 1,000 results a second
@@ -22,6 +23,7 @@ import json
 import time
 from collections.abc import Callable
 
+import chain
 import coordinator
 import engines
 import hop
@@ -51,6 +53,7 @@ MEASURES: dict[str, tuple[str, Callable[[int], list[measure.Row]]]] = {
     "security": ("TLS, the spool and signatures, each with and without", security.security),
     "coordinator": ("Results taken into SQLite by one coordinator", coordinator.intake),
     "watched": ("What the page, metrics and discovery cost the coordinator", coordinator.watched),
+    "chain": ("Emulated boards in a row, one stage each", chain.chain),
     "pipeline": ("Three devices and one with the whole network", pipeline.pipelines),
 }
 

@@ -56,6 +56,7 @@ class Lease:
     """A frame owed an answer: when it was admitted and when each attempt of this start began.
 
     `earlier` are the numbers that earlier starts may have used: workers ignore an attempt they have seen.
+    One that was `handed_back` waits for its next attempt, not for an answer.
     """
 
     size: int
@@ -63,6 +64,7 @@ class Lease:
     began: list[float]
     earlier: int = 0
     expires_at: float = 0.0
+    handed_back: bool = False
 
     @property
     def attempt(self) -> int:
@@ -209,7 +211,8 @@ class Source:
         """Begin a frame's next attempt."""
         lease = self.leases[frame]
         lease.began.append(now)
-        self._schedule(frame, now + self._response.lease(self.policy.lease_s, len(lease.began)))
+        lease.handed_back = False
+        self._schedule(frame, self._due(lease))
         return SubmitTask(
             Task(
                 frame.sensor,
@@ -221,6 +224,10 @@ class Source:
                 size=lease.size,
             )
         )
+
+    def _due(self, lease: Lease) -> float:
+        """When an answer to the latest attempt is overdue, by the answers so far."""
+        return lease.began[-1] + self._response.lease(self.policy.lease_s, len(lease.began))
 
     def _schedule(self, frame: FrameKey, at: float) -> None:
         self.leases[frame].expires_at = at
@@ -242,6 +249,7 @@ class Source:
         if outcome.attempt < lease.attempt:
             return []
         if outcome.retry and len(lease.began) < self.policy.max_attempts:
+            lease.handed_back = True
             self._schedule(frame, now + RETRY_DELAY_S * 2 ** min(len(lease.began), 6))
             return []
         return self._answer(frame, outcome, now)
@@ -253,6 +261,9 @@ class Source:
             if self._is_stale(at, frame):
                 continue
             lease = self.leases[frame]
+            if not lease.handed_back and (due := self._due(lease)) > now:
+                self._schedule(frame, due)  # answers have become slower since it began
+                continue
             if len(lease.began) < self.policy.max_attempts:
                 self.ledger.retried += 1
                 effects.append(self._begin(frame, now))

@@ -199,6 +199,29 @@ def test_leases_grow_with_measured_answers() -> None:
     assert s.leases[key(3)].expires_at == pytest.approx(1.0 + 0.8 + 4 * 0.4)
 
 
+def test_a_burst_that_takes_longer_than_a_lease_is_computed_once() -> None:
+    """A lease follows the answers that come while it runs: the first ones are begun before there is any."""
+    s = source(lease_s=1.0, window=64)
+    arrive(s, *range(64))
+    due = 1.0
+    for frame in range(64):
+        now = (frame + 1) * 0.1
+        while due <= now:
+            orders = fire(s, due)
+            assert not submitted(orders)
+            due = min(timers(orders), default=now + 1.0)
+        hear(s, frame, now, label=0, score=1.0)
+    assert (s.ledger.answered, s.ledger.retried) == (64, 0)
+
+
+def test_a_frame_that_is_lost_while_others_are_answered_is_tried_again() -> None:
+    s = source(lease_s=1.0, window=64)
+    arrive(s, *range(5))
+    for frame in range(4):
+        hear(s, frame, 0.5 + 0.01 * frame, label=0, score=1.0)
+    assert [task.attempt for task in submitted(fire(s, 1.0))] == [2]
+
+
 def test_the_time_of_an_answer_counts_from_its_own_attempt() -> None:
     s = source(lease_s=1.0)
     arrive(s, 1)
