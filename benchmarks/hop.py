@@ -1,5 +1,7 @@
-"""What it costs in CPU to take a task in, run nothing, and hand it on: a device beside a raw relay."""
+"""CPU for taking a task in, running nothing and handing it on: a device beside relays that only relay."""
 
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from mqtt_mdi.wire.tasks import decode_tasks, encode_tasks
 from mqtt_mdi.wire.topics import Topics
 
 RAW_IN, RAW_OUT = "raw/in", "raw/out"
+ECHO_IN = "echo/in"
 STREAMING = 64
 STATE_EVERY_S = 0.1
 PATIENCE_S = 20.0
@@ -119,6 +122,18 @@ class Driver:
         )
 
 
+def _compiled(folder: Path) -> str | None:
+    """The relay in C as a program, None where it cannot be made."""
+    program = str(folder / "echo")
+    words = ["cc", "-O2", str(measure.HERE / "echo.c"), "-lmosquitto", "-o", program]
+    try:
+        subprocess.run(words, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        print("no relay in C: it needs a C compiler and libmosquitto-dev", file=sys.stderr)
+        return None
+    return program
+
+
 def hop(rounds: int = 5, tasks: int = 4000) -> list[measure.Row]:
     """CPU microseconds for each task, in the relay's process alone; rivals take turns."""
     measured: list[measure.Row] = []
@@ -126,15 +141,21 @@ def hop(rounds: int = 5, tasks: int = 4000) -> list[measure.Row]:
         url = stack.enter_context(measure.broker())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         passthrough.write_bundle(folder)
-        raw = stack.enter_context(measure.child("relay.py", url.host, str(url.port), RAW_IN, RAW_OUT))
-        device = stack.enter_context(measure.child("passthrough.py", str(url), str(folder)))
         driver = Driver(url)
         stack.callback(driver.connection.close)
-        driver.wait("the device is up", lambda: bool(driver.device and driver.device.stages))
-        rivals = {
-            "relay": (raw.pid, RAW_IN),
-            "device": (device.pid, driver.topics.stage(passthrough.HELD, passthrough.DEVICE)),
+        device_in = driver.topics.stage(passthrough.HELD, passthrough.DEVICE)
+        where = (url.host, str(url.port))
+        commands = {
+            "paho": (RAW_IN, ("relay.py", *where, RAW_IN, RAW_OUT)),
+            "device": (device_in, ("passthrough.py", str(url), str(folder))),
         }
+        if echo := _compiled(folder):
+            commands["C"] = (ECHO_IN, (echo, *where, ECHO_IN, RAW_OUT))
+        rivals = {
+            name: (stack.enter_context(measure.child(*words)).pid, topic)
+            for name, (topic, words) in commands.items()
+        }
+        driver.wait("the device is up", lambda: bool(driver.device and driver.device.stages))
         for qos in (0, 1):
             driver.demand(qos)
             for _, topic in rivals.values():
@@ -151,12 +172,13 @@ def hop(rounds: int = 5, tasks: int = 4000) -> list[measure.Row]:
 
 
 def _compare(row: measure.Row) -> measure.Row:
-    raw, ours = float(str(row["relay, us"])), float(str(row["device, us"]))
+    paho, ours = float(str(row["paho, us"])), float(str(row["device, us"]))
     return {
         "load": row["load"],
-        "raw relay, us": raw,
+        "C relay, us": row.get("C, us", ""),
+        "paho relay, us": paho,
         "device, us": ours,
-        "device / relay": ours / raw,
+        "device / paho": ours / paho,
         "tasks a message out": row["device, tasks a message out"],
     }
 
