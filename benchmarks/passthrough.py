@@ -13,7 +13,7 @@ from mqtt_mdi.bundle.manifest import MANIFEST_FILE, Manifest, OperatingPoint, St
 from mqtt_mdi.engine.base import StageOutput
 from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.device import Device, DeviceSettings
-from mqtt_mdi.wire.frames import InputSpec
+from mqtt_mdi.wire.inputs import InputSpec
 
 SHAPE = (16, 16, 16)
 """4,096 float32: activations of 16 KiB."""

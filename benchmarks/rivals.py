@@ -22,7 +22,8 @@ from mqtt_mdi.engine.base import Engine
 from mqtt_mdi.runtime.broker import free_ports
 from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.client import Connection
-from mqtt_mdi.wire.frames import Frame, InputSpec, decode_frame, encode_png
+from mqtt_mdi.wire.frames import Frame, decode_frame, encode_png
+from mqtt_mdi.wire.inputs import InputSpec
 
 STATIC_BUNDLE = SHIPPED_BUNDLE.with_name("fashion-mnist-static")
 PATIENCE_S, GLOO_PATIENCE_S = 20.0, 120.0

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from mqtt_mdi.core.system import ENVELOPE_BYTES, StageProfile
 from mqtt_mdi.errors import BundleError
-from mqtt_mdi.wire.frames import InputSpec
+from mqtt_mdi.wire.inputs import InputSpec
 
 MANIFEST_FILE = "manifest.json"
 SHIPPED_BUNDLE = Path(__file__).parents[1] / "assets" / "fashion-mnist"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 
 from mqtt_mdi.experiments import figures
@@ -23,6 +23,7 @@ from mqtt_mdi.experiments.contestants import (
 from mqtt_mdi.experiments.findings import Findings
 from mqtt_mdi.experiments.lab import Lab
 from mqtt_mdi.experiments.measure import KEPT_UP, Model, Run, Trial, bound, read_model
+from mqtt_mdi.experiments.rows import Accuracy, Chosen, Limit
 from mqtt_mdi.experiments.settings import Settings
 from mqtt_mdi.experiments.systems import TOPOLOGIES
 from mqtt_mdi.experiments.tables import Cells, percent, rounded
@@ -61,48 +62,6 @@ CONTESTANTS = (
     replace(DDI, grid=FIXED),
     replace(PIPELINE, grid=FIXED),
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """A contestant in a system at an arrival rate in frames a second.
-
-    `accuracy` is the share of right answers, `right` that of right answers among all frames, `refused` that
-    of frames not admitted. `limit` is the highest accuracy with which fixed thresholds could keep up.
-    """
-
-    system: str
-    contestant: str
-    seed: int
-    arrival_rate: float
-    accuracy: float
-    right: float
-    refused: float
-    limit: float
-    latency_p50_ms: float | None
-    latency_p95_ms: float | None
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The policy that a contestant was tuned to in a system."""
-
-    system: str
-    contestant: str
-    policy: str
-
-
-@dataclass(frozen=True)
-class Limit:
-    """The highest accuracy of any fixed thresholds by rate: for the samples replayed, known beforehand."""
-
-    rates: tuple[float, ...]
-    accuracies: tuple[float, ...]
-
-    def at(self, rate: float) -> float:
-        """The highest accuracy at which the bound is not below a rate; 0 where there is none."""
-        fine = [a for r, a in zip(self.rates, self.accuracies, strict=True) if r >= rate]
-        return max(fine, default=0.0)
 
 
 def experiment(settings: Settings) -> Findings:
@@ -149,7 +108,7 @@ def limit(settings: Settings, system: Scenario, model: Model) -> Limit:
     )
 
 
-def accuracies(rows: Sequence[Row], system: str) -> Cells:
+def accuracies(rows: Sequence[Accuracy], system: str) -> Cells:
     """Accuracy by arrival rate in one system, and how many frames were refused."""
     own = [row for row in rows if row.system == system]
     rates = sorted({row.arrival_rate for row in own})
@@ -161,7 +120,7 @@ def accuracies(rows: Sequence[Row], system: str) -> Cells:
     ] + [{head: "limit of fixed thresholds"} | {f"{rate:.0f}": percent([limits[rate]]) for rate in rates}]
 
 
-def _cell(rows: Sequence[Row], contestant: str, rate: float) -> str:
+def _cell(rows: Sequence[Accuracy], contestant: str, rate: float) -> str:
     own = [row for row in rows if (row.contestant, row.arrival_rate) == (contestant, rate)]
     refused = fmean(row.refused for row in own)
     accuracy = percent(row.accuracy for row in own)
@@ -195,10 +154,10 @@ def _arriving(system: Scenario, rate: float) -> Scenario:
     return system.model_copy(update={"arrivals": Arrivals(kind="poisson", rate=rate)})
 
 
-def _row(contestant: Contestant, trial: Trial, run: Run, limits: dict[str, Limit]) -> Row:
+def _row(contestant: Contestant, trial: Trial, run: Run, limits: dict[str, Limit]) -> Accuracy:
     scenario = trial.scenario
     rate = scenario.arrivals.rate or 0.0
-    return Row(
+    return Accuracy(
         system=scenario.name,
         contestant=contestant.name,
         seed=scenario.seed,
@@ -212,7 +171,7 @@ def _row(contestant: Contestant, trial: Trial, run: Run, limits: dict[str, Limit
     )
 
 
-def _static_rows(system: Scenario, limit: Limit, shares: Sequence[float]) -> list[Row]:
+def _static_rows(system: Scenario, limit: Limit, shares: Sequence[float]) -> list[Accuracy]:
     """The static network on one device: as accurate at every rate, and what it cannot do it refuses."""
     if not STATIC_BUNDLE.exists():
         return []
@@ -224,7 +183,7 @@ def _static_rows(system: Scenario, limit: Limit, shares: Sequence[float]) -> lis
         rate = share * max(limit.rates)
         refused = max(0.0, 1 - capacity / rate)
         rows.append(
-            Row(
+            Accuracy(
                 system=system.name,
                 contestant=STATIC_ONE,
                 seed=0,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
@@ -15,6 +15,7 @@ from mqtt_mdi.experiments.contestants import (
 )
 from mqtt_mdi.experiments.lab import Lab
 from mqtt_mdi.experiments.measure import Model, Run, Trial, bound, read_model
+from mqtt_mdi.experiments.rows import Rate
 from mqtt_mdi.experiments.settings import Settings
 from mqtt_mdi.experiments.tuning import best_policy, with_policy
 from mqtt_mdi.planning.fluid import fluid_bound
@@ -28,30 +29,7 @@ STATIC_BUNDLE = SHIPPED_BUNDLE.with_name(f"{SHIPPED_BUNDLE.name}-static")
 FRAMES = 10_000
 
 
-@dataclass(frozen=True)
-class Row:
-    """A contestant in a system; rates in frames a second.
-
-    `bound` and `bound_at_source` are λ* for the very frames answered, with the bundle's thresholds and
-    with stages placed freely; the latter if no frame left its source before stage 1.
-    """
-
-    system: str
-    contestant: str
-    seed: int
-    frames: int
-    rate: float
-    efficiency: float
-    accuracy: float
-    latency_p50_ms: float | None
-    latency_p95_ms: float | None
-    bound: float
-    bound_at_source: float
-    failed: int
-    policy: str
-
-
-def compare(lab: Lab, systems: Sequence[Scenario]) -> list[tuple[Row, Run | None]]:
+def compare(lab: Lab, systems: Sequence[Scenario]) -> list[tuple[Rate, Run | None]]:
     """Tune and run all contestants; the static network's rows were computed and have no run."""
     settings = lab.settings
     model = read_model(settings.bundle)
@@ -73,7 +51,7 @@ def compare(lab: Lab, systems: Sequence[Scenario]) -> list[tuple[Row, Run | None
                 for seed in settings.seeds
             ]
     runs = lab.run([trial for _, trial in entries], "with many frames")
-    judged: list[tuple[Row, Run | None]] = [
+    judged: list[tuple[Rate, Run | None]] = [
         (_row(contestant, trial, run), run) for (contestant, trial), run in zip(entries, runs, strict=True)
     ]
     return judged + [(row, None) for system in systems for row in static_rows(settings, system)]
@@ -85,7 +63,7 @@ def work_rate(model: Model, run: Run) -> float:
     return run.rate * work
 
 
-def static_rows(settings: Settings, system: Scenario) -> Iterator[Row]:
+def static_rows(settings: Settings, system: Scenario) -> Iterator[Rate]:
     """The static network on the one device that is fastest with it, and at its bound on all of them."""
     if not STATIC_BUNDLE.exists():
         return
@@ -94,7 +72,7 @@ def static_rows(settings: Settings, system: Scenario) -> Iterator[Row]:
     reach = reach_shares(model.replayed, model.manifest.thresholds)
     limit, at_source = bound(trial, reach), bound(trial, reach, stage_1_at_source=True)
     for name, rate in zip((STATIC_ONE, STATIC_ALL), static_rates(static, system), strict=True):
-        yield Row(
+        yield Rate(
             system=system.name,
             contestant=name,
             seed=0,
@@ -136,9 +114,9 @@ def no_static() -> str | None:
     )
 
 
-def _row(contestant: Contestant, trial: Trial, run: Run) -> Row:
+def _row(contestant: Contestant, trial: Trial, run: Run) -> Rate:
     limit = bound(trial, run.reach)
-    return Row(
+    return Rate(
         system=trial.scenario.name,
         contestant=contestant.name,
         seed=trial.scenario.seed,

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from itertools import cycle, takewhile
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mqtt_mdi.experiments import contestants as who
-from mqtt_mdi.experiments.compare import Row
 from mqtt_mdi.experiments.measure import KEPT_UP
+from mqtt_mdi.experiments.rows import Accuracy, Busy, Cost, Limit, Rate
 
 LOOK: dict[Any, Any] = {
     "svg.hashsalt": "mqtt-mdi",
@@ -27,9 +27,6 @@ LOOK: dict[Any, Any] = {
 GREY = "0.25"
 STAGES = (("#FFFFFF", ""), ("#BBBBBB", "///"), ("#777777", "xxx"), ("#222222", ""))
 """Colours and hatches of stages, in turn."""
-
-if TYPE_CHECKING:
-    from mqtt_mdi.experiments import accuracy, scale, uneven
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
     return [svg, png]
 
 
-def rates(rows: Sequence[Row]) -> Figure:
+def rates(rows: Sequence[Rate]) -> Figure:
     """Bars of rates, a group for each system, beneath its bounds."""
     systems = list(dict.fromkeys(row.system for row in rows))
     names = who.present(row.contestant for row in rows)
@@ -102,7 +99,7 @@ def rates(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, rows: Sequence[Row], systems: Sequence[str], place: int, width: float) -> None:
+def _bars(axes: Axes, rows: Sequence[Rate], systems: Sequence[str], place: int, width: float) -> None:
     """One contestant's bars, `place` bars right of the first of each group, over the systems it is in."""
     found = {s: [row.rate for row in rows if row.system == s] for s in systems}
     there = [(group, own) for group, own in enumerate(found.values()) if own]
@@ -121,7 +118,7 @@ def _bars(axes: Axes, rows: Sequence[Row], systems: Sequence[str], place: int, w
     )
 
 
-def accuracies(rows: "Sequence[accuracy.Row]", limits: "Mapping[str, accuracy.Limit]") -> Figure:
+def accuracies(rows: Sequence[Accuracy], limits: Mapping[str, Limit]) -> Figure:
     """Accuracy by arrival rate, a panel for each system; hollow where frames are refused."""
     names = who.present(row.contestant for row in rows)
     columns = min(3, len(limits))
@@ -147,7 +144,7 @@ def accuracies(rows: "Sequence[accuracy.Row]", limits: "Mapping[str, accuracy.Li
     return figure
 
 
-def _line(axes: Axes, rows: "Sequence[accuracy.Row]", name: str) -> None:
+def _line(axes: Axes, rows: Sequence[Accuracy], name: str) -> None:
     """A contestant's accuracy, up to the first rate that it does not keep up with: a hollow marker there."""
     style = STYLES[name]
     rates = sorted({row.arrival_rate for row in rows})
@@ -161,7 +158,7 @@ def _line(axes: Axes, rows: "Sequence[accuracy.Row]", name: str) -> None:
         axes.plot(rates[len(kept)], means[-1], markerfacecolor="white", zorder=3, **look)
 
 
-def busy(rows: "Sequence[uneven.Busy]") -> Figure:
+def busy(rows: Sequence[Busy]) -> Figure:
     """Where devices' time goes: a panel for each contestant, a bar for each device, stages stacked."""
     names = who.present(row.contestant for row in rows)
     devices = list(dict.fromkeys(row.device for row in rows))
@@ -193,7 +190,7 @@ def busy(rows: "Sequence[uneven.Busy]") -> Figure:
     return figure
 
 
-def costs(rows: "Sequence[scale.Row]") -> Figure:
+def costs(rows: Sequence[Cost]) -> Figure:
     """What simulating takes, by the number of devices: seconds of a virtual one, and CPU an event."""
     with rc_context(LOOK):
         figure = Figure(figsize=(7, 2.9), layout="constrained")

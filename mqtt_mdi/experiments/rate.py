@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from mqtt_mdi.experiments import figures
-from mqtt_mdi.experiments.compare import Row, compare, no_static
+from mqtt_mdi.experiments.compare import compare, no_static
 from mqtt_mdi.experiments.contestants import MDI_EXIT, present
 from mqtt_mdi.experiments.findings import Findings
 from mqtt_mdi.experiments.lab import Lab
+from mqtt_mdi.experiments.rows import Rate
 from mqtt_mdi.experiments.settings import Settings
 from mqtt_mdi.experiments.systems import TOPOLOGIES
 from mqtt_mdi.experiments.tables import Cells, percent, rounded, spread
@@ -26,7 +27,7 @@ def experiment(settings: Settings) -> Findings:
     )
 
 
-def rates(rows: Sequence[Row]) -> Cells:
+def rates(rows: Sequence[Rate]) -> Cells:
     """Frames a second and share of the bound, contestants by systems; the bounds themselves at the end."""
     systems = list(dict.fromkeys(row.system for row in rows))
     cells = [
@@ -48,7 +49,7 @@ def rates(rows: Sequence[Row]) -> Cells:
     ]
 
 
-def latencies(rows: Sequence[Row]) -> Cells:
+def latencies(rows: Sequence[Rate]) -> Cells:
     """Accuracy, median and 95th percentile of the latency at full load, contestants by systems."""
     systems = list(dict.fromkeys(row.system for row in rows))
     head = "accuracy, latency p50 / p95"
@@ -58,17 +59,17 @@ def latencies(rows: Sequence[Row]) -> Cells:
     ]
 
 
-def of(rows: Sequence[Row], contestant: str, system: str) -> list[Row]:
+def of(rows: Sequence[Rate], contestant: str, system: str) -> list[Rate]:
     """A contestant's rows in a system."""
     return [row for row in rows if (row.contestant, row.system) == (contestant, system)]
 
 
-def _rate(rows: Sequence[Row], contestant: str, system: str) -> str:
+def _rate(rows: Sequence[Rate], contestant: str, system: str) -> str:
     own = of(rows, contestant, system)
     return f"{spread(row.rate for row in own)} ({percent(row.efficiency for row in own)})" if own else "-"
 
 
-def _latency(own: Sequence[Row]) -> str:
+def _latency(own: Sequence[Rate]) -> str:
     if not own:
         return "-"
     times = [(row.latency_p50_ms, row.latency_p95_ms) for row in own]

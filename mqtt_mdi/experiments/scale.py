@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mqtt_mdi.experiments import figures
 from mqtt_mdi.experiments.contestants import COMMON, DDI, MDI_EXIT, Contestant
 from mqtt_mdi.experiments.findings import Findings
 from mqtt_mdi.experiments.measure import Trial, bound, read_model
+from mqtt_mdi.experiments.rows import Cost
 from mqtt_mdi.experiments.settings import Settings
 from mqtt_mdi.experiments.systems import groups
 from mqtt_mdi.experiments.tables import Cells, rounded
@@ -23,23 +23,6 @@ LOAD = 0.6
 """Frames that arrive, as a share of λ*."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One simulation by one processor: seconds to set it up and to run it, on the wall and of the CPU."""
-
-    devices: int
-    strategy: str
-    frames: int
-    answered: int
-    virtual_s: float
-    events: int
-    setup_s: float
-    wall_s: float
-    cpu_s: float
-    us_an_event: float
-    us_a_frame: float
-
-
 def experiment(settings: Settings) -> Findings:
     """Groups of five devices, one after the other, nothing beside them."""
     sizes = SIZES[:2] if settings.quick else SIZES
@@ -49,7 +32,7 @@ def experiment(settings: Settings) -> Findings:
     )
 
 
-def measured(settings: Settings, count: int, contestant: Contestant) -> Row:
+def measured(settings: Settings, count: int, contestant: Contestant) -> Cost:
     """Set up and run one simulation."""
     model = read_model(settings.bundle)
     system = groups(count)
@@ -70,7 +53,7 @@ def measured(settings: Settings, count: int, contestant: Contestant) -> Row:
     ready, spent = time.perf_counter(), time.process_time()
     report = world.run()
     cpu = time.process_time() - spent
-    return Row(
+    return Cost(
         devices=count,
         strategy=contestant.name,
         frames=frames,
@@ -85,7 +68,7 @@ def measured(settings: Settings, count: int, contestant: Contestant) -> Row:
     )
 
 
-def costs(rows: Sequence[Row]) -> Cells:
+def costs(rows: Sequence[Cost]) -> Cells:
     """What each simulation took."""
     return [
         {

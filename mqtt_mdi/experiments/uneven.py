@@ -1,31 +1,20 @@
 """`experiment uneven`: five devices of uneven speed and memory, and where their time goes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 from mqtt_mdi.experiments import figures
-from mqtt_mdi.experiments.compare import Row, compare, no_static
+from mqtt_mdi.experiments.compare import compare, no_static
 from mqtt_mdi.experiments.contestants import MDI_EXIT, MDI_EXIT_SHIPPED, PLANNER, present
 from mqtt_mdi.experiments.findings import Findings
 from mqtt_mdi.experiments.lab import Lab
 from mqtt_mdi.experiments.rate import of
+from mqtt_mdi.experiments.rows import Busy, Rate
 from mqtt_mdi.experiments.settings import Settings
 from mqtt_mdi.experiments.systems import UNEVEN
 from mqtt_mdi.experiments.tables import Cells, percent, rounded, spread
 
 WATCHED = (PLANNER.name, MDI_EXIT_SHIPPED.name, MDI_EXIT.name)
-
-
-@dataclass(frozen=True)
-class Busy:
-    """The share of its time that a device spent on a stage."""
-
-    contestant: str
-    seed: int
-    device: str
-    stage: int
-    share: float
 
 
 def experiment(settings: Settings) -> Findings:
@@ -51,7 +40,7 @@ def experiment(settings: Settings) -> Findings:
     )
 
 
-def rates(rows: Sequence[Row]) -> Cells:
+def rates(rows: Sequence[Rate]) -> Cells:
     """What each contestant reaches, and how many times as much the planner does."""
     best = fmean(row.rate for row in of(rows, PLANNER.name, UNEVEN.name))
     cells = []

@@ -22,7 +22,7 @@ from mqtt_mdi.engine.base import Engine
 from mqtt_mdi.engine.onnx import OnnxStage
 from mqtt_mdi.export.calibrate import calibration_error
 from mqtt_mdi.export.cost import cost_of
-from mqtt_mdi.wire.frames import InputSpec
+from mqtt_mdi.wire.inputs import InputSpec
 
 _BATCH = 100
 

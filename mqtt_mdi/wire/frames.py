@@ -7,14 +7,13 @@ devices that hold later stages never see one.
 import io
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mqtt_mdi.errors import ProtocolError
+from mqtt_mdi.wire.inputs import InputSpec
 from mqtt_mdi.wire.tensors import MAX_DIMENSIONS, decode_tensor
 
 JPEG, PNG, NPY, CBOR = "image/jpeg", "image/png", "application/x-npy", "application/cbor"
@@ -23,29 +22,6 @@ _ALIASES = {"image/jpg": JPEG, "application/octet-stream": "", "application/x-nu
 _MAGIC = ((b"\xff\xd8\xff", JPEG), (b"\x89PNG\r\n\x1a\n", PNG), (b"\x93NUMPY", NPY), (b"\xd8\x28", CBOR))
 
 MAX_FRAME_BYTES = 16 * 2**20
-
-
-class InputSpec(BaseModel):
-    """How a picture becomes the model's input: size, colours and normalisation of values in 0..1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    height: int = Field(ge=1, le=4096)
-    width: int = Field(ge=1, le=4096)
-    channels: Literal[1, 3]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @model_validator(mode="after")
-    def _one_value_a_channel(self) -> "InputSpec":
-        if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
-            raise ValueError(f"mean and std need {self.channels} values, those of std above 0")
-        return self
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return (self.channels, self.height, self.width)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from mqtt_mdi.errors import ProtocolError
-from mqtt_mdi.wire.frames import InputSpec
+from mqtt_mdi.wire.inputs import InputSpec
 
 MAX_PIXELS = 24_000_000
 MAX_SIDE = 65_535

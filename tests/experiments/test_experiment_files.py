@@ -11,14 +11,14 @@ from PIL import Image
 
 from mqtt_mdi.cli.experiment import EXPERIMENTS, experiment
 from mqtt_mdi.errors import BundleError, ConfigError
-from mqtt_mdi.experiments import accuracy, compare, scale, tables, uneven
+from mqtt_mdi.experiments import rows, tables
 
 SVG = "{http://www.w3.org/2000/svg}"
 ROWS: dict[str, dict[str, type]] = {
-    "rate": {"rate": compare.Row},
-    "accuracy": {"accuracy": accuracy.Row, "accuracy-policies": accuracy.Chosen},
-    "uneven": {"uneven": compare.Row, "uneven-busy": uneven.Busy},
-    "scale": {"scale": scale.Row},
+    "rate": {"rate": rows.Rate},
+    "accuracy": {"accuracy": rows.Accuracy, "accuracy-policies": rows.Chosen},
+    "uneven": {"uneven": rows.Rate, "uneven-busy": rows.Busy},
+    "scale": {"scale": rows.Cost},
 }
 """What the rows of each experiment's files are."""
 

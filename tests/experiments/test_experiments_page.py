@@ -6,22 +6,22 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mqtt_mdi.experiments import accuracy, compare, figures, rate, scale, tables, uneven
+from mqtt_mdi.experiments import accuracy, figures, rate, rows, scale, tables, uneven
 from mqtt_mdi.experiments.contestants import DDI, MDI_EXIT, PLANNER
 from mqtt_mdi.experiments.systems import TOPOLOGIES
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "experiments.md").read_text()
-RATES = tables.read_csv(DOCS / "figures" / "rate.csv", compare.Row)
-UNEVEN = tables.read_csv(DOCS / "figures" / "uneven.csv", compare.Row)
+RATES = tables.read_csv(DOCS / "figures" / "rate.csv", rows.Rate)
+UNEVEN = tables.read_csv(DOCS / "figures" / "uneven.csv", rows.Rate)
 TABLES = {
     "rates": rate.rates(RATES),
     "latencies": rate.latencies(RATES),
     "uneven": uneven.rates(UNEVEN),
     "accuracies": accuracy.accuracies(
-        tables.read_csv(DOCS / "figures" / "accuracy.csv", accuracy.Row), TOPOLOGIES[-1].name
+        tables.read_csv(DOCS / "figures" / "accuracy.csv", rows.Accuracy), TOPOLOGIES[-1].name
     ),
-    "costs": scale.costs(tables.read_csv(DOCS / "figures" / "scale.csv", scale.Row)),
+    "costs": scale.costs(tables.read_csv(DOCS / "figures" / "scale.csv", rows.Cost)),
 }
 
 
@@ -51,8 +51,8 @@ def test_the_planner_is_near_the_bound_wherever_it_ran() -> None:
 
 
 def test_what_won_and_what_lost() -> None:
-    def best(rows: list[compare.Row], contestant: str, system: str) -> float:
-        return max(row.rate for row in rate.of(rows, contestant, system))
+    def best(found: list[rows.Rate], contestant: str, system: str) -> float:
+        return max(row.rate for row in rate.of(found, contestant, system))
 
     five = "uneven five"
     assert best(UNEVEN, PLANNER.name, five) > 5 * best(UNEVEN, MDI_EXIT.name, five)

@@ -36,7 +36,8 @@ from mqtt_mdi.wire import messages as m
 from mqtt_mdi.wire.access import Users, mosquitto_acl
 from mqtt_mdi.wire.asyncapi import EXAMPLES
 from mqtt_mdi.wire.documents import load_yaml
-from mqtt_mdi.wire.frames import CBOR, JPEG, NPY, PNG, Frame, InputSpec, decode_frame, encode_png, sniff
+from mqtt_mdi.wire.frames import CBOR, JPEG, NPY, PNG, Frame, decode_frame, encode_png, sniff
+from mqtt_mdi.wire.inputs import InputSpec
 from mqtt_mdi.wire.schemas import CODECS
 from mqtt_mdi.wire.tasks import decode_tasks, encode_tasks
 from mqtt_mdi.wire.tensors import encode_tensor

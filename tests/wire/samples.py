@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mqtt_mdi.wire.frames import InputSpec
+from mqtt_mdi.wire.inputs import InputSpec
 
 GREY = InputSpec(height=8, width=6, channels=1, mean=(0.0,), std=(1.0,))
 COLOUR = InputSpec(height=8, width=6, channels=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))

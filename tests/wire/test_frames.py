@@ -20,12 +20,12 @@ from mqtt_mdi.wire.frames import (
     NPY,
     PNG,
     Frame,
-    InputSpec,
     decode_frame,
     decode_npy,
     encode_png,
     sniff,
 )
+from mqtt_mdi.wire.inputs import InputSpec
 from mqtt_mdi.wire.tensors import encode_tensor
 
 
