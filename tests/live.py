@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -120,9 +120,9 @@ class Client:
         sent.wait_for_publish(PATIENCE_S)
         assert sent.is_published(), f"the broker did not take {topic}"
 
-    def flood(self, topic: str, payload: bytes, count: int) -> None:
-        """Publish the same many times, and wait until the broker has the last."""
-        sent = [self._client.publish(topic, payload, qos=1) for _ in range(count)]
+    def flood(self, topic: str, payloads: Iterable[bytes]) -> None:
+        """Publish many without waiting for one before the next; then wait until the broker has the last."""
+        sent = [self._client.publish(topic, payload, qos=1) for payload in payloads]
         sent[-1].wait_for_publish(PATIENCE_S)
         assert sent[-1].is_published(), f"the broker did not take {topic}"
 

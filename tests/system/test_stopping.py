@@ -63,7 +63,7 @@ def test_results_of_unspeakable_sensors_do_not_stop_the_coordinator(
     """More of them than the broker may leave unacknowledged; then one that is to be stored."""
     pipeline = new_pipeline(mosquitto)
     pipeline.coordinator()
-    pipeline.client.flood(pipeline.topics.results("cam 1"), b"{}", RECEIVE_MAXIMUM + 1)
+    pipeline.client.flood(pipeline.topics.results("cam 1"), [b"{}"] * (RECEIVE_MAXIMUM + 1))
     good = Result("cam1", "1", "ok", label=1, exit_stage=1)
     pipeline.client.publish(pipeline.topics.results("cam1"), RESULT.encode(good))
     pipeline.client.wait_for_last(pipeline.topics.metrics, lambda said: said["answered"] == 1)
