@@ -41,7 +41,7 @@ from mqtt_mdi.wire.messages import (
     Metrics,
     PolicyReply,
 )
-from mqtt_mdi.wire.topics import Topic, Topics
+from mqtt_mdi.wire.topics import DROPPED, Topic, Topics
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +139,7 @@ class CoordinatorShell(Shell):
         self.decision: str | None = None
         self.decisions = 0
         self.dead_letters = 0
+        self.broker_dropped: int | None = None
         self.metrics: Metrics | None = None
         self._began = False
 
@@ -167,6 +168,7 @@ class CoordinatorShell(Shell):
         for topic in (self.topics.results(), self.topics.truth(), self.topics.deadletter()):
             self.connection.subscribe(topic, qos=1)
         self.connection.subscribe(self.topics.device())
+        self.connection.subscribe(DROPPED, needed=False)
         self._publish_state()
 
     def received(self, message: Message, topic: Topic) -> None:
@@ -185,6 +187,13 @@ class CoordinatorShell(Shell):
                 self._gathered.messages.append(message)  # acknowledged once it is in the database
             else:
                 self.acknowledger.done(message)
+
+    def outside(self, message: Message) -> bool:
+        """What the broker dropped."""
+        expected = message.topic == DROPPED and message.payload.isdigit()
+        if expected:
+            self.broker_dropped = int(message.payload)
+        return expected
 
     def skipped(self, message: Message) -> None:
         """Without an acknowledgement the broker would hold it against us for good."""

@@ -200,6 +200,12 @@ _COORDINATOR = (
         _one(lambda sight: sight.unstored),
     ),
     Metric(
+        "mdi_broker_dropped_messages_total",
+        "counter",
+        "Messages that the broker dropped since its start, as a queue was full; Mosquitto alone tells.",
+        lambda sight: [] if sight.broker_dropped is None else [((), sight.broker_dropped)],
+    ),
+    Metric(
         "mdi_devices",
         "gauge",
         "Devices and sources that the coordinator knows, also beyond those with metrics of their own.",

@@ -21,7 +21,8 @@ class Sight:
     """A moment of the coordinator; nothing in it changes any more.
 
     `heard` are devices with the seconds since each was heard. `latencies` counts answers up to each bound of
-    the ledger's `LATENCY_BOUNDS_S` and one for those beyond, each with those below it.
+    the ledger's `LATENCY_BOUNDS_S` and one for those beyond, each with those below it. Brokers other than
+    Mosquitto leave `broker_dropped` None.
     """
 
     version: str
@@ -36,6 +37,7 @@ class Sight:
     dead_letters: int
     bad_messages: int
     unstored: int
+    broker_dropped: int | None
 
 
 def observe(shell: CoordinatorShell) -> Sight:
@@ -56,6 +58,7 @@ def observe(shell: CoordinatorShell) -> Sight:
         shell.dead_letters,
         shell.bad_messages,
         shell.unstored,
+        shell.broker_dropped,
     )
 
 

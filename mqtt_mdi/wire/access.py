@@ -9,7 +9,7 @@ from typing import Literal
 
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.wire.home_assistant import BIRTH, PREFIX
-from mqtt_mdi.wire.topics import Topics, identifier
+from mqtt_mdi.wire.topics import DROPPED, Topics, identifier
 
 Role = Literal[
     "coordinator", "source", "device", "sensor", "operator", "viewer", "announcer", "home-assistant"
@@ -55,6 +55,7 @@ RIGHTS: dict[Role, Rights] = {
             "truth/+",
             "deadletter/+",
             "devices/+/state",
+            f"/{DROPPED}",
         ),
     ),
     "source": Rights(writes=(*_WORKER.writes, "results/+"), reads=(*_WORKER.reads, "frames/+", "exits/%u")),

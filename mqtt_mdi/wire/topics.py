@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from mqtt_mdi.core.types import IDENTIFIER
 from mqtt_mdi.errors import ConfigError, ProtocolError
 
+DROPPED = "$SYS/broker/publish/messages/dropped"
+"""Mosquitto's own: messages that it dropped since its start, as a client's queue was full."""
+
 PREFIX = "mdi/v1"
 _IDENTIFIER = re.compile(IDENTIFIER)
 _STAGE = re.compile("[1-9][0-9]?")

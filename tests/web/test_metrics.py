@@ -89,6 +89,11 @@ def test_the_metrics_say_what_the_database_holds(running: tuple[Pipeline, Server
     until(lambda: scrape(server)[books] == 40)
 
 
+def test_what_mosquitto_dropped_is_told(running: tuple[Pipeline, Server]) -> None:
+    _, server = running
+    until(lambda: ("mdi_broker_dropped_messages_total", ()) in scrape(server))
+
+
 def test_promtool_finds_no_fault(running: tuple[Pipeline, Server]) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("no promtool on PATH: apt-get install prometheus")

@@ -8,11 +8,11 @@ from live import mqtt_mdi
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.wire.access import RIGHTS, check_users, mosquitto_acl
 from mqtt_mdi.wire.home_assistant import BIRTH, Discovery
-from mqtt_mdi.wire.topics import Topics
+from mqtt_mdi.wire.topics import DROPPED, Topics
 
 EVERYBODY = {"demo": {role: [f"{role}-1"] for role in RIGHTS}}
 
-OUTSIDE = {BIRTH, Discovery("demo").every}
+OUTSIDE = {BIRTH, DROPPED, Discovery("demo").every}
 
 
 def test_every_right_is_to_a_topic_of_the_protocol() -> None:
