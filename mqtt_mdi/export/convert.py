@@ -102,8 +102,10 @@ def convert_graphs(
     """
     for index, stage in enumerate(graphs, start=1):
         _must_be_plain(stage, index)
-    pictures = torch.from_numpy(evaluation.held_out.pictures[:_CALIBRATION])
-    values = evaluation.normalise(pictures).numpy()
+    held_out = evaluation.held_out.pictures
+    # From all over: pictures by class lie class by class, and the first show but a few of them.
+    chosen = np.linspace(0, len(held_out) - 1, min(len(held_out), _CALIBRATION)).astype(int)
+    values = evaluation.normalise(torch.from_numpy(held_out[chosen])).numpy()
     batches: list[NDArray[Any]] = np.array_split(values, max(1, len(values) // _BATCH))
     received, scaling, converted = None, None, []
     for index, stage in enumerate(graphs, start=1):
