@@ -124,7 +124,7 @@ def split(
             split_onnx_bundle,
         )
         from mqtt_mdi.splitting.tapped import Split  # noqa: PLC0415
-        from mqtt_mdi.training.loop import Recipe  # noqa: PLC0415
+        from mqtt_mdi.training.recipe import Recipe  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"splitting needs {error.name}: pip install 'mqtt-mdi[train]'") from error
     is_file = network.endswith(".onnx")

@@ -95,7 +95,7 @@ def train(
     try:
         import torch  # noqa: PLC0415 -- devices, which share this command line, have no torch
 
-        from mqtt_mdi.training.loop import Recipe  # noqa: PLC0415
+        from mqtt_mdi.training.recipe import Recipe  # noqa: PLC0415
         from mqtt_mdi.training.run import train_bundle  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"training needs {error.name}: pip install 'mqtt-mdi[train]'") from error

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import Manifest, Training
 from mqtt_mdi.bundle.sample import draw_sample, write_sample
+from mqtt_mdi.bundle.written import written_whole
 from mqtt_mdi.datasets.labelled import Dataset, hold_out
 from mqtt_mdi.datasets.normalisation import normalisation
 from mqtt_mdi.errors import ConfigError
@@ -17,8 +18,9 @@ from mqtt_mdi.export.model import export_bundle
 from mqtt_mdi.models.registry import build
 from mqtt_mdi.models.stage import Backbone
 from mqtt_mdi.training.curves import watch_into
-from mqtt_mdi.training.loop import Progress, Recipe, fit
+from mqtt_mdi.training.loop import Progress, fit
 from mqtt_mdi.training.methods import loss_of
+from mqtt_mdi.training.recipe import Recipe
 
 
 def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the caller
@@ -70,21 +72,22 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
         device=device,
     )
     settings = asdict(recipe) | {"exit_weights": ",".join(map(str, recipe.exit_weights))}
-    manifest = export_bundle(
-        fitted,
-        out,
-        name,
-        Evaluation(dataset.class_names, normalise, train[mask], test, max_accuracy_loss),
-        Training(
-            recipe={"model": model, "width": width, "held_out": held_out, **settings},
-            dataset=name,
-            samples=len(train.labels),
-            seed=recipe.seed,
-            version=__version__,
-        ),
-    )
-    if drawn:
-        write_sample(drawn, out)
+    with written_whole(out) as partial:
+        manifest = export_bundle(
+            fitted,
+            partial,
+            name,
+            Evaluation(dataset.class_names, normalise, train[mask], test, max_accuracy_loss),
+            Training(
+                recipe={"model": model, "width": width, "held_out": held_out, **settings},
+                dataset=name,
+                samples=len(train.labels),
+                seed=recipe.seed,
+                version=__version__,
+            ),
+        )
+        if drawn:
+            write_sample(drawn, partial)
     return manifest
 
 

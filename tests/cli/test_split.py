@@ -16,7 +16,7 @@ from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.export.convert import evaluation_of
 from mqtt_mdi.splitting.run import Choices, _evaluation, split_onnx_bundle
 from mqtt_mdi.splitting.tapped import Split
-from mqtt_mdi.training.loop import Recipe
+from mqtt_mdi.training.recipe import Recipe
 
 COLOURS = {"green": (0, 200, 0), "red": (200, 0, 0)}
 NETWORK = """

@@ -13,12 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from mqtt_mdi.bundle.manifest import Manifest, Training, read_manifest
 from mqtt_mdi.bundle.stages import read_stage
 from mqtt_mdi.bundle.trace import operating_point, read_trace
+from mqtt_mdi.bundle.written import WEIGHTS_FILE
 from mqtt_mdi.datasets.labelled import Labelled
 from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.engine.onnx import OnnxStage
 from mqtt_mdi.errors import BundleError, ConfigError
 from mqtt_mdi.export.assemble import Evaluation
-from mqtt_mdi.export.model import WEIGHTS_FILE, export_bundle
+from mqtt_mdi.export.model import export_bundle
 from mqtt_mdi.models.mobilenetv2 import MobileNetV2, MobileNetV2Config
 
 NORMALISE = Normalisation((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))

@@ -12,7 +12,7 @@ from mqtt_mdi.datasets.labelled import Dataset, Labelled
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.registry import build
 from mqtt_mdi.training.curves import CURVES_FILE, CURVES_PICTURE
-from mqtt_mdi.training.loop import Recipe
+from mqtt_mdi.training.recipe import Recipe
 from mqtt_mdi.training.run import start_from, train_bundle
 
 RECIPE = Recipe(epochs=2, batch=16, exit_weights=(0.2, 0.3, 0.4, 1), method="joint")
