@@ -33,7 +33,9 @@ _NEW_DATA = (
         help="Its folder or archive; Debian's package when not given for fashion-mnist.",
     ),
     click.option(
-        "--size", type=click.IntRange(8, 1024), help="Scale pictures by class to squares of this size."
+        "--size",
+        type=click.IntRange(8, 1024),
+        help="Scale pictures by class to squares of this size, of their middle.",
     ),
 )
 _KNOWN_DATA = (
@@ -63,6 +65,17 @@ _LEARNING = (
     ),
 )
 
+_HOLD_OUT = click.option(
+    "--hold-out",
+    type=int,
+    help="Training pictures kept for calibration and thresholds.  [default: 2000, at most a fifth]",
+)
+_SAMPLE = click.option(
+    "--sample",
+    type=click.IntRange(0),
+    help="Test pictures put beside the model.  [default: 1000, or as many as there are of each class]",
+)
+
 
 def _with(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
     def add(command: F) -> F:
@@ -88,6 +101,11 @@ def learning_options(command: F) -> F:
     return _with(_LEARNING)(command)
 
 
+def measuring_options(command: F) -> F:
+    """--hold-out, --max-accuracy-loss and --sample, for what is trained anew."""
+    return _with((_HOLD_OUT, max_accuracy_loss_option, _SAMPLE))(command)
+
+
 def max_accuracy_loss_option(command: F) -> F:
     """--max-accuracy-loss."""
     return click.option(
@@ -105,7 +123,8 @@ def learned_from(manifest: Manifest, dataset: str | None, data: Path | None) -> 
         raise ConfigError(
             f"the bundle was trained on {name!r}, which cannot be read by name; say --dataset and --data"
         )
-    return read_dataset(name, data, min(manifest.input.height, manifest.input.width))
+    square = manifest.input.height == manifest.input.width
+    return read_dataset(name, data, manifest.input.height if square else None)
 
 
 def new_folder(out: Path) -> None:

@@ -13,10 +13,11 @@ from mqtt_mdi.cli.inspect import describe, print_bundle
 from mqtt_mdi.cli.learning import (
     chosen_device,
     learning_options,
-    max_accuracy_loss_option,
+    measuring_options,
     new_data_options,
     new_folder,
 )
+from mqtt_mdi.datasets.labelled import usual_hold_out, usual_sample
 from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError
 
@@ -74,11 +75,7 @@ def _numbers(
     default=0.01,
     help="Of --no-freeze; 0.15 suits a network that is not trained yet.",
 )
-@click.option(
-    "--hold-out", type=int, default=2000, help="Training pictures kept for calibration and thresholds."
-)
-@max_accuracy_loss_option
-@click.option("--sample", type=click.IntRange(0), default=1000, help="Test pictures put beside the model.")
+@measuring_options
 def split(
     network: str,
     cuts: tuple[str, ...],
@@ -98,9 +95,9 @@ def split(
     seed: int,
     threads: int,
     device: str,
-    hold_out: int,
+    hold_out: int | None,
     max_accuracy_loss: float,
-    sample: int,
+    sample: int | None,
 ) -> None:
     """Split a network of your own into stages, train their exits, and write a bundle.
 
@@ -130,14 +127,22 @@ def split(
     is_file = network.endswith(".onnx")
     if is_file and not freeze:
         raise ConfigError("--no-freeze needs a torch module: what an ONNX file holds cannot be trained")
-    if (mean is None) != (std is None) or (mean and std and (len(mean) != len(std) or min(std) <= 0)):
-        raise ConfigError("--mean and --std go together, with one number a channel, those of --std above 0")
+    if (mean is None) != (std is None) or (mean and std and len(mean) != len(std)):
+        raise ConfigError("--mean and --std go together, with one number a channel")
+    if not all(0 <= value <= 1 for value in (*(mean or ()), *(std or ()))) or 0 in (std or ()):
+        raise ConfigError(
+            "--mean and --std are of pixel values in 0..1, those of --std above 0; divide what is of 0..255 "
+            "by 255"
+        )
     console = Console()
+    torch.manual_seed(seed)
     module = None if is_file else _build(network)
     out = out or Path("runs", Path(network).stem if is_file else network.partition(":")[0].rpartition(".")[2])
     new_folder(out)
     with console.status(f"reading {dataset}"):
         found = read_dataset(dataset, data, size)
+    hold_out = usual_hold_out(samples or len(found.train.labels)) if hold_out is None else hold_out
+    sample = usual_sample(found.test.labels) if sample is None else sample
     torch.set_num_threads(threads)
     recipe = Recipe(epochs=epochs, batch=batch, learning_rate=learning_rate, shift=shift, seed=seed)
     normalise = Normalisation(mean, std) if mean and std else None

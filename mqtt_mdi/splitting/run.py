@@ -176,9 +176,9 @@ def _evaluation(dataset: Dataset, choices: Choices) -> tuple[Labelled, Evaluatio
     samples = choices.samples or count
     if samples > count:
         raise ConfigError(f"--samples {samples}: the data set has {count} training pictures")
-    if not 0 < choices.held_out < samples - 1:
+    if not 1 < choices.held_out < samples - 1:
         raise ConfigError(
-            f"--hold-out {choices.held_out}: choose 1 to {samples - 2} of {samples} training pictures"
+            f"--hold-out {choices.held_out}: choose 2 to {samples - 2} of {samples} training pictures"
         )
     if choices.sample:  # before hours are spent
         draw_sample(dataset.test.pictures, dataset.test.labels, choices.sample, seed)

@@ -46,9 +46,9 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
     names. Raises ConfigError for choices that do not fit the data.
     """
     train, test = dataset.train, dataset.test
-    if not 0 < held_out < len(train.labels):
+    if not 1 < held_out < len(train.labels):
         raise ConfigError(
-            f"--hold-out {held_out}: choose 1 to {len(train.labels) - 1} of the training pictures"
+            f"--hold-out {held_out}: choose 2 to {len(train.labels) - 1} of the training pictures"
         )
     drawn = draw_sample(test.pictures, test.labels, sample, recipe.seed) if sample else None
     mask = hold_out(train.labels, held_out, recipe.seed)

@@ -57,8 +57,8 @@ def test_from_pictures_to_a_bundle_and_again(data: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--hold-out", "300", "choose 1 to 299"),
-        ("--hold-out", "0", "choose 1 to 299"),
+        ("--hold-out", "300", "choose 2 to 299"),
+        ("--hold-out", "1", "choose 2 to 299"),
         ("--sample", "7", "choose a multiple of 10"),
         ("--model", "resnet9000", "no model 'resnet9000'"),
         ("--batch", "290", "200 samples do not fill a batch of 290"),
