@@ -163,4 +163,15 @@ def training_bar(epochs: int, console: Console) -> Iterator[Show]:
             done = epoch * steps + step + 1
             bar.update(task, completed=done, total=epochs * steps, visible=True, epoch=epoch + 1, loss=loss)
 
-        yield show
+        with told_when_stopped(console):
+            yield show
+
+
+@contextmanager
+def told_when_stopped(console: Console) -> Iterator[None]:
+    """Say how a training goes on when Ctrl-C ends it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from the last finished epoch")
+        raise

@@ -1,6 +1,7 @@
 """`mqtt-mdi split`: from a network of one's own to a bundle that devices can run."""
 
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mqtt_mdi.cli.learning import (
     measuring_options,
     new_data_options,
     new_folder,
+    told_when_stopped,
 )
 from mqtt_mdi.datasets.labelled import usual_hold_out, usual_sample
 from mqtt_mdi.datasets.registry import read_dataset
@@ -165,9 +167,10 @@ def split(
         if module is None:
             split_onnx_bundle(Path(network), cutting, found, choices, out, name=dataset, progress=show)
         else:
-            split_module_bundle(
-                module, cutting, found, choices, out, name=dataset, frozen=freeze, progress=show
-            )
+            with nullcontext() if freeze else told_when_stopped(console):
+                split_module_bundle(
+                    module, cutting, found, choices, out, name=dataset, frozen=freeze, progress=show
+                )
     console.print(f"bundle written to {out}")
     print_bundle(describe(out), console)
 

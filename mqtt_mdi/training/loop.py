@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from mqtt_mdi.datasets.labelled import Labelled
 from mqtt_mdi.datasets.normalisation import Normalisation
-from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.errors import ConfigError, out_of_memory
 from mqtt_mdi.training.checkpoint import load_checkpoint, run_of, save_checkpoint
 from mqtt_mdi.training.methods import Loss
 from mqtt_mdi.training.recipe import Recipe
@@ -101,7 +101,9 @@ def fit(  # noqa: PLR0913 -- each is an independent choice of the caller
     """
     try:
         return _fit(model, samples, normalise, recipe, loss, checkpoint, progress, watch, device)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         raise ConfigError(
             f"out of memory on {device} with batches of {recipe.batch}: choose a smaller --batch or --width"
         ) from error

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from mqtt_mdi.bundle.manifest import read_manifest
 from mqtt_mdi.bundle.sample import read_sample
+from mqtt_mdi.cli.learning import training_bar
 from mqtt_mdi.cli.train import train
 from mqtt_mdi.datasets.fashion_mnist import FASHION_MNIST_DEBIAN
 from mqtt_mdi.errors import ConfigError
@@ -70,3 +72,9 @@ def test_choices_that_do_not_fit(data: Path, tmp_path: Path, option: str, value:
     options = ["--data", str(data), "--out", str(tmp_path), "--hold-out", "100", "--sample", "10"]
     with pytest.raises(ConfigError, match=message):
         run(*options, option, value)
+
+
+def test_a_run_that_is_stopped_says_how_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), training_bar(3, Console()):
+        raise KeyboardInterrupt
+    assert "stopped; the same command goes on from the last finished epoch" in capsys.readouterr().out

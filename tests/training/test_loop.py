@@ -117,6 +117,13 @@ def test_a_loss_that_grows_without_end_stops_the_run(tmp_path: Path) -> None:
     assert not (tmp_path / "c.pt").exists()
 
 
+def test_a_batch_that_memory_does_not_hold(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="out of memory on cpu with batches of 16: choose a smaller --batch"
+    ):
+        run(tmp_path / "c.pt", lambda *_: torch.empty(2**50, dtype=torch.uint8).fill_(1) and None)
+
+
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     run(tmp_path / "c.pt", recipe=replace(RECIPE, epochs=1))
     kept = (tmp_path / "c.pt").read_bytes()
