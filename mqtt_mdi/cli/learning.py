@@ -55,6 +55,11 @@ _LEARNING = (
         "--shift", type=click.IntRange(0, 64), default=2, help="Pixels that pictures are moved by at random."
     ),
     click.option(
+        "--mirror/--no-mirror",
+        default=True,
+        help="Mirror half of the pictures at random; letters, digits and arrows must not be.",
+    ),
+    click.option(
         "--seed", type=click.IntRange(0, 2**31), default=1, envvar="MDI_SEED", help="Of everything random."
     ),
     click.option(
@@ -97,7 +102,7 @@ def known_data_options(command: F) -> F:
 
 
 def learning_options(command: F) -> F:
-    """--batch, --shift, --seed, --threads and --device."""
+    """--batch, --shift, --mirror, --seed, --threads and --device."""
     return _with(_LEARNING)(command)
 
 

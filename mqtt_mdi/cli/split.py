@@ -94,6 +94,7 @@ def split(
     batch: int,
     learning_rate: float,
     shift: int,
+    mirror: bool,
     seed: int,
     threads: int,
     device: str,
@@ -146,7 +147,9 @@ def split(
     hold_out = usual_hold_out(samples or len(found.train.labels)) if hold_out is None else hold_out
     sample = usual_sample(found.test.labels) if sample is None else sample
     torch.set_num_threads(threads)
-    recipe = Recipe(epochs=epochs, batch=batch, learning_rate=learning_rate, shift=shift, seed=seed)
+    recipe = Recipe(
+        epochs=epochs, batch=batch, learning_rate=learning_rate, shift=shift, mirror=mirror, seed=seed
+    )
     normalise = Normalisation(mean, std) if mean and std else None
     choices = Choices(samples, hold_out, sample, max_accuracy_loss, recipe, normalise, chosen_device(device))
     cutting = Split(Path(network).name if is_file else network, cuts, last)

@@ -24,14 +24,14 @@ Watch = Callable[[int, float, nn.Module], None]
 """Called after each epoch with its number from 1, its mean loss and the averaged model."""
 
 
-def augment(pictures: Tensor, generator: torch.Generator, pad: int) -> Tensor:
-    """Random crops after padding and random mirroring of a batch (N, C, H, W) uint8."""
+def augment(pictures: Tensor, generator: torch.Generator, pad: int, *, mirror: bool = True) -> Tensor:
+    """Random crops after padding, and random mirroring if wanted, of a batch (N, C, H, W) uint8."""
     count, _, height, width = pictures.shape
     padded = functional.pad(pictures, (pad, pad, pad, pad))
     top = torch.randint(0, 2 * pad + 1, (count, 1, 1), generator=generator)
     left = torch.randint(0, 2 * pad + 1, (count, 1, 1), generator=generator)
     columns = torch.arange(width).expand(count, 1, width)
-    mirrored = torch.rand((count, 1, 1), generator=generator) < 0.5  # noqa: PLR2004 -- half of them
+    mirrored = torch.rand((count, 1, 1), generator=generator) < (0.5 if mirror else 0)
     columns = torch.where(mirrored, width - 1 - columns, columns) + left
     lines = torch.arange(height).view(1, height, 1) + top
     # Drawn on the CPU, so that a run with a GPU sees the same pictures.
@@ -157,7 +157,7 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
         total = torch.zeros((), device=device)
         for step in range(steps):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
-            batch = normalise(augment(pictures[chosen], generator, recipe.shift))
+            batch = normalise(augment(pictures[chosen], generator, recipe.shift, mirror=recipe.mirror))
             if recipe.erase:
                 batch = erase(batch, generator, recipe.erase)
             done = epoch * steps + step

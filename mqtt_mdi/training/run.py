@@ -100,7 +100,11 @@ def start_from(network: Backbone, path: Path) -> None:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
         missing = network.load_backbone(state)
     except Exception as error:  # each reader raises errors of its own
-        raise ConfigError(f"cannot read the weights in {path}: {str(error)[:200]}") from error
+        said = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise ConfigError(
+            f"cannot read the weights in {path}: {said}; expected a state dictionary, as "
+            "torch.save(network.state_dict(), file) writes it"
+        ) from error
     known = [name for name in network.state_dict() if not name.startswith("exits.")]
     if len(missing) > len(known) // 2:
         raise ConfigError(

@@ -159,6 +159,8 @@ def test_augmentation_shifts_and_mirrors_whole_pictures() -> None:
         for crop in (padded[..., y : y + 5, x : x + 5], padded[..., y : y + 5, x : x + 5].flip(3))
     }
     assert {tuple(one.flatten().tolist()) for one in out} == allowed
+    out = augment(picture.expand(200, 1, 5, 5), torch.Generator().manual_seed(1), pad=0, mirror=False)
+    assert (out == picture).all()
 
 
 def test_normalisation_is_measured_for_each_channel() -> None:

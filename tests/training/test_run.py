@@ -83,6 +83,9 @@ def test_weights_of_another_model(tmp_path: Path) -> None:
     torch.save(build("vgg16", 2, 3, 0.125).state_dict(), path)
     with pytest.raises(ConfigError, match=r"weights\.pth fits 0 of 122 tensors"):
         start_from(build("resnet18", 2, 3, 0.125), path)
+    torch.save(torch.nn.Linear(1, 1), path)
+    with pytest.raises(ConfigError, match=r"cannot read the weights in .*; expected a state dictionary, as"):
+        start_from(build("resnet18", 2, 3, 0.125), path)
     path.write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="cannot read the weights in"):
         start_from(build("resnet18", 2, 3, 0.125), path)
