@@ -101,6 +101,11 @@ def fit(  # noqa: PLR0913 -- each is an independent choice of the caller
     """
     try:
         return _fit(model, samples, normalise, recipe, loss, checkpoint, progress, watch, device)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write into {checkpoint.parent}: {error.strerror or error}; make room, and the same "
+            "command goes on from the last epoch that was saved"
+        ) from error
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise

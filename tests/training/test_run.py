@@ -60,6 +60,16 @@ def test_a_run_leaves_a_bundle_its_recipe_and_its_curves(bundle: Path) -> None:
     assert "accuracy on samples held out" in (bundle / CURVES_PICTURE).read_text()
 
 
+def test_curves_that_cannot_be_written_keep_what_they_were(tmp_path: Path) -> None:
+    train(tmp_path, replace(RECIPE, epochs=1))
+    before = (tmp_path / CURVES_FILE).read_text()
+    (tmp_path / "checkpoint.pt").unlink()
+    (tmp_path / "curves.partial").symlink_to("/dev/full")
+    with pytest.raises(ConfigError, match=r"cannot write into .*: No space left on device; make room"):
+        train(tmp_path, replace(RECIPE, epochs=1, seed=2))
+    assert (tmp_path / CURVES_FILE).read_text() == before
+
+
 def test_another_recipe_does_not_go_on_from_a_checkpoint(bundle: Path) -> None:
     with pytest.raises(ConfigError, match="belongs to another run"):
         train(bundle, replace(RECIPE, method="distilled"))
