@@ -23,10 +23,10 @@ def run(model: onnx.ModelProto, values: NDArray[Any]) -> NDArray[Any]:
     return found
 
 
-def passing_on() -> onnx.ModelProto:
+def passing_on(shape: tuple[int, ...] = SHAPE[1:]) -> onnx.ModelProto:
     """A stage that gives what it takes."""
     given, taken = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *SHAPE[1:]])
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
         for name in ("activation", "input")
     )
     graph = helper.make_graph(
@@ -37,7 +37,7 @@ def passing_on() -> onnx.ModelProto:
 
 def over_the_wire(values: NDArray[Any], scaling: Scaling | None) -> tuple[NDArray[Any], NDArray[Any]]:
     """What is sent, and what the next stage makes of it."""
-    sender, receiver = passing_on(), passing_on()
+    sender, receiver = passing_on(values.shape[1:]), passing_on(values.shape[1:])
     encode(sender, scaling)
     decode(receiver, scaling)
     for model in (sender, receiver):
@@ -56,6 +56,17 @@ def test_int8_is_off_by_a_step_of_its_channel_at_most(values: NDArray[np.float32
     assert (np.abs(received - values) <= 1.001 * steps + 1e-30).all()
     spread = values.max((0, 2, 3), initial=0) - values.min((0, 2, 3), initial=0)
     np.testing.assert_allclose(scaling.scale, spread / 255, rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 3)], ids=["tokens", "vectors"])
+def test_channels_of_tokens_come_last(shape: tuple[int, ...]) -> None:
+    """One channel is a thousand times as large as another, as in transformers, and neither loses by it."""
+    values = np.random.default_rng(1).normal(size=shape).astype(np.float32) * np.float32([1, 1000, 1])
+    scaling = scaling_of([values])
+    _, received = over_the_wire(values, scaling)
+    assert scaling.scale.shape == (3,)
+    assert (np.abs(received - values) <= 1.001 * scaling.scale).all()
+    assert scaling.scale[0] < 0.05
 
 
 @given(FLOAT32)
