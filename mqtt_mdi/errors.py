@@ -22,3 +22,11 @@ class BundleError(MdiError):
 
 class StorageError(MdiError):
     """The database cannot take what it is given (locked, full, of another version)."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, for which torch has a type of its own on GPUs alone."""
+    said = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in said or "allocate memory" in said)
+    )

@@ -29,7 +29,8 @@ ElementType = Literal["float32", "float16", "uint8", "int8"]
 _BYTES = {"float32": 4, "float16": 2, "uint8": 1, "int8": 1}
 
 Share = Annotated[float, Ge(0), Le(1)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+MAX_NAME = 200
+Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
 
 
 class _Part(BaseModel):

@@ -49,8 +49,9 @@ def draw_sample(pictures: NDArray[np.uint8], labels: NDArray[Any], size: int, se
     each, rest = divmod(size, len(classes))
     if rest or each > counts.min():
         raise ConfigError(
-            f"cannot sample {size} pictures evenly: {len(classes)} classes have {counts.min()} pictures "
-            f"or more each; choose a multiple of {len(classes)} up to {len(classes) * counts.min()}"
+            f"--sample {size} cannot be drawn evenly: {len(classes)} classes have {counts.min()} test "
+            f"pictures or more each; choose a multiple of {len(classes)} up to "
+            f"{len(classes) * counts.min()}, or 0"
         )
     drawn = [generator.choice(np.flatnonzero(labels == c), each, replace=False) for c in classes]
     indices = generator.permutation(np.concatenate(drawn))

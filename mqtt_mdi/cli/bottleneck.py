@@ -63,6 +63,7 @@ def bottleneck(
     batch: int,
     learning_rate: float,
     shift: int,
+    mirror: bool,
     seed: int,
     threads: int,
     device: str,
@@ -79,7 +80,7 @@ def bottleneck(
     try:
         import torch  # noqa: PLC0415 -- devices, which share this command line, have no torch
 
-        from mqtt_mdi.training.loop import Recipe  # noqa: PLC0415
+        from mqtt_mdi.training.recipe import Recipe  # noqa: PLC0415
         from mqtt_mdi.training.shorten import shorten_bundle  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"training needs {error.name}: pip install 'mqtt-mdi[train]'") from error
@@ -102,6 +103,7 @@ def bottleneck(
                 learning_rate=learning_rate,
                 average_decay=0.99,
                 shift=shift,
+                mirror=mirror,
                 seed=seed,
             ),
             max_accuracy_loss=max_accuracy_loss,

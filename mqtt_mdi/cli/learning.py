@@ -33,7 +33,9 @@ _NEW_DATA = (
         help="Its folder or archive; Debian's package when not given for fashion-mnist.",
     ),
     click.option(
-        "--size", type=click.IntRange(8, 1024), help="Scale pictures by class to squares of this size."
+        "--size",
+        type=click.IntRange(8, 1024),
+        help="Scale pictures by class to squares of this size, of their middle.",
     ),
 )
 _KNOWN_DATA = (
@@ -53,6 +55,11 @@ _LEARNING = (
         "--shift", type=click.IntRange(0, 64), default=2, help="Pixels that pictures are moved by at random."
     ),
     click.option(
+        "--mirror/--no-mirror",
+        default=True,
+        help="Mirror half of the pictures at random; letters, digits and arrows must not be.",
+    ),
+    click.option(
         "--seed", type=click.IntRange(0, 2**31), default=1, envvar="MDI_SEED", help="Of everything random."
     ),
     click.option(
@@ -61,6 +68,17 @@ _LEARNING = (
     click.option(
         "--device", default="auto", envvar="MDI_DEVICE", help="cpu, cuda, or the GPU if there is one (auto)."
     ),
+)
+
+_HOLD_OUT = click.option(
+    "--hold-out",
+    type=int,
+    help="Training pictures kept for calibration and thresholds.  [default: 2000, at most a fifth]",
+)
+_SAMPLE = click.option(
+    "--sample",
+    type=click.IntRange(0),
+    help="Test pictures put beside the model.  [default: 1000, or as many as there are of each class]",
 )
 
 
@@ -84,8 +102,13 @@ def known_data_options(command: F) -> F:
 
 
 def learning_options(command: F) -> F:
-    """--batch, --shift, --seed, --threads and --device."""
+    """--batch, --shift, --mirror, --seed, --threads and --device."""
     return _with(_LEARNING)(command)
+
+
+def measuring_options(command: F) -> F:
+    """--hold-out, --max-accuracy-loss and --sample, for what is trained anew."""
+    return _with((_HOLD_OUT, max_accuracy_loss_option, _SAMPLE))(command)
 
 
 def max_accuracy_loss_option(command: F) -> F:
@@ -105,7 +128,8 @@ def learned_from(manifest: Manifest, dataset: str | None, data: Path | None) -> 
         raise ConfigError(
             f"the bundle was trained on {name!r}, which cannot be read by name; say --dataset and --data"
         )
-    return read_dataset(name, data, min(manifest.input.height, manifest.input.width))
+    square = manifest.input.height == manifest.input.width
+    return read_dataset(name, data, manifest.input.height if square else None)
 
 
 def new_folder(out: Path) -> None:
@@ -144,4 +168,15 @@ def training_bar(epochs: int, console: Console) -> Iterator[Show]:
             done = epoch * steps + step + 1
             bar.update(task, completed=done, total=epochs * steps, visible=True, epoch=epoch + 1, loss=loss)
 
-        yield show
+        with told_when_stopped(console):
+            yield show
+
+
+@contextmanager
+def told_when_stopped(console: Console) -> Iterator[None]:
+    """Say how a training goes on when Ctrl-C ends it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from the last finished epoch")
+        raise

@@ -11,7 +11,7 @@ import click
 from dotenv import load_dotenv
 
 import mqtt_mdi
-from mqtt_mdi.errors import BundleError, ConfigError, MdiError, ProtocolError, StorageError
+from mqtt_mdi.errors import BundleError, ConfigError, MdiError, ProtocolError, StorageError, out_of_memory
 
 COMMANDS = {
     "demo": "mqtt_mdi.cli.demo:demo",
@@ -130,3 +130,9 @@ def main() -> None:
             raise
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_CODES.get(type(error), 1))
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error) or logging.getLogger().isEnabledFor(logging.DEBUG):
+            raise
+        said = (str(error).splitlines() or ["no room for more"])[0]
+        click.echo(f"error: out of memory: {said}; give it less at once, or a machine with more", err=True)
+        sys.exit(1)

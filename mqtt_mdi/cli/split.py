@@ -1,6 +1,7 @@
 """`mqtt-mdi split`: from a network of one's own to a bundle that devices can run."""
 
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from mqtt_mdi.cli.inspect import describe, print_bundle
 from mqtt_mdi.cli.learning import (
     chosen_device,
     learning_options,
-    max_accuracy_loss_option,
+    measuring_options,
     new_data_options,
     new_folder,
+    told_when_stopped,
 )
+from mqtt_mdi.datasets.labelled import usual_hold_out, usual_sample
 from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError
 
@@ -74,11 +77,7 @@ def _numbers(
     default=0.01,
     help="Of --no-freeze; 0.15 suits a network that is not trained yet.",
 )
-@click.option(
-    "--hold-out", type=int, default=2000, help="Training pictures kept for calibration and thresholds."
-)
-@max_accuracy_loss_option
-@click.option("--sample", type=click.IntRange(0), default=1000, help="Test pictures put beside the model.")
+@measuring_options
 def split(
     network: str,
     cuts: tuple[str, ...],
@@ -95,12 +94,13 @@ def split(
     batch: int,
     learning_rate: float,
     shift: int,
+    mirror: bool,
     seed: int,
     threads: int,
     device: str,
-    hold_out: int,
+    hold_out: int | None,
     max_accuracy_loss: float,
-    sample: int,
+    sample: int | None,
 ) -> None:
     """Split a network of your own into stages, train their exits, and write a bundle.
 
@@ -124,22 +124,32 @@ def split(
             split_onnx_bundle,
         )
         from mqtt_mdi.splitting.tapped import Split  # noqa: PLC0415
-        from mqtt_mdi.training.loop import Recipe  # noqa: PLC0415
+        from mqtt_mdi.training.recipe import Recipe  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"splitting needs {error.name}: pip install 'mqtt-mdi[train]'") from error
     is_file = network.endswith(".onnx")
     if is_file and not freeze:
         raise ConfigError("--no-freeze needs a torch module: what an ONNX file holds cannot be trained")
-    if (mean is None) != (std is None) or (mean and std and (len(mean) != len(std) or min(std) <= 0)):
-        raise ConfigError("--mean and --std go together, with one number a channel, those of --std above 0")
+    if (mean is None) != (std is None) or (mean and std and len(mean) != len(std)):
+        raise ConfigError("--mean and --std go together, with one number a channel")
+    if not all(0 <= value <= 1 for value in (*(mean or ()), *(std or ()))) or 0 in (std or ()):
+        raise ConfigError(
+            "--mean and --std are of pixel values in 0..1, those of --std above 0; divide what is of 0..255 "
+            "by 255"
+        )
     console = Console()
+    torch.manual_seed(seed)
     module = None if is_file else _build(network)
     out = out or Path("runs", Path(network).stem if is_file else network.partition(":")[0].rpartition(".")[2])
     new_folder(out)
     with console.status(f"reading {dataset}"):
         found = read_dataset(dataset, data, size)
+    hold_out = usual_hold_out(samples or len(found.train.labels)) if hold_out is None else hold_out
+    sample = usual_sample(found.test.labels) if sample is None else sample
     torch.set_num_threads(threads)
-    recipe = Recipe(epochs=epochs, batch=batch, learning_rate=learning_rate, shift=shift, seed=seed)
+    recipe = Recipe(
+        epochs=epochs, batch=batch, learning_rate=learning_rate, shift=shift, mirror=mirror, seed=seed
+    )
     normalise = Normalisation(mean, std) if mean and std else None
     choices = Choices(samples, hold_out, sample, max_accuracy_loss, recipe, normalise, chosen_device(device))
     cutting = Split(Path(network).name if is_file else network, cuts, last)
@@ -160,9 +170,10 @@ def split(
         if module is None:
             split_onnx_bundle(Path(network), cutting, found, choices, out, name=dataset, progress=show)
         else:
-            split_module_bundle(
-                module, cutting, found, choices, out, name=dataset, frozen=freeze, progress=show
-            )
+            with nullcontext() if freeze else told_when_stopped(console):
+                split_module_bundle(
+                    module, cutting, found, choices, out, name=dataset, frozen=freeze, progress=show
+                )
     console.print(f"bundle written to {out}")
     print_bundle(describe(out), console)
 

@@ -9,11 +9,12 @@ from mqtt_mdi.cli.inspect import describe, numbers, print_bundle
 from mqtt_mdi.cli.learning import (
     chosen_device,
     learning_options,
-    max_accuracy_loss_option,
+    measuring_options,
     new_data_options,
     new_folder,
     training_bar,
 )
+from mqtt_mdi.datasets.labelled import usual_hold_out, usual_sample
 from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError
 
@@ -58,11 +59,7 @@ from mqtt_mdi.errors import ConfigError
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Start from these, a state dictionary with torchvision's names (.pth or .safetensors).",
 )
-@click.option(
-    "--hold-out", type=int, default=2000, help="Training pictures kept for calibration and thresholds."
-)
-@max_accuracy_loss_option
-@click.option("--sample", type=click.IntRange(0), default=1000, help="Test pictures put beside the model.")
+@measuring_options
 def train(
     model: str,
     dataset: str,
@@ -73,6 +70,7 @@ def train(
     batch: int,
     width: float,
     shift: int,
+    mirror: bool,
     seed: int,
     threads: int,
     learning_rate: float,
@@ -81,9 +79,9 @@ def train(
     exit_weights: tuple[float, ...] | None,
     weights: Path | None,
     device: str,
-    hold_out: int,
+    hold_out: int | None,
     max_accuracy_loss: float,
-    sample: int,
+    sample: int | None,
 ) -> None:
     """Train a network with early exits and export it as a bundle.
 
@@ -95,7 +93,7 @@ def train(
     try:
         import torch  # noqa: PLC0415 -- devices, which share this command line, have no torch
 
-        from mqtt_mdi.training.loop import Recipe  # noqa: PLC0415
+        from mqtt_mdi.training.recipe import Recipe  # noqa: PLC0415
         from mqtt_mdi.training.run import train_bundle  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"training needs {error.name}: pip install 'mqtt-mdi[train]'") from error
@@ -104,6 +102,8 @@ def train(
     new_folder(out)
     with console.status(f"reading {dataset}"):
         samples = read_dataset(dataset, data, size)
+    hold_out = usual_hold_out(len(samples.train.labels)) if hold_out is None else hold_out
+    sample = usual_sample(samples.test.labels) if sample is None else sample
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         console.print(f"{checkpoint} found: going on from its last finished epoch")
@@ -127,6 +127,7 @@ def train(
                 batch=batch,
                 learning_rate=learning_rate,
                 shift=shift,
+                mirror=mirror,
                 erase=erase,
                 method=method,
                 exit_weights=exit_weights or (),

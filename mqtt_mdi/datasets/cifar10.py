@@ -97,6 +97,6 @@ def _pickled(data: bytes, where: str) -> Labelled:
 def _checked(rows: NDArray[np.uint8], labels: NDArray[Any], where: str) -> Labelled:
     if len(rows) != len(labels):
         raise ConfigError(f"{where} has {len(rows)} pictures and {len(labels)} labels")
-    if labels.size and not 0 <= labels.min() <= labels.max() < len(CLASSES):
-        raise ConfigError(f"{where} has label {labels.max()}, outside the {len(CLASSES)} classes")
+    if (wrong := labels[(labels < 0) | (labels >= len(CLASSES))]).size:
+        raise ConfigError(f"{where} has label {wrong[0]}, outside the {len(CLASSES)} classes")
     return Labelled(rows.reshape(-1, 3, 32, 32).copy(), labels.astype(np.int64))

@@ -27,6 +27,20 @@ class Dataset:
     class_names: tuple[str, ...]
 
 
+def usual_hold_out(count: int) -> int:
+    """How many of `count` training pictures are held out when nobody says: 2,000, at most a fifth."""
+    return min(2000, max(2, count // 5))
+
+
+def usual_sample(labels: NDArray[np.int64]) -> int:
+    """How many test pictures with these labels go beside a model when nobody says.
+
+    1,000, or as many as there are, in equal parts of each class.
+    """
+    _, counts = np.unique(labels, return_counts=True)
+    return len(counts) * min(1000 // len(counts), int(counts.min()))
+
+
 def hold_out(labels: NDArray[np.int64], size: int, seed: int) -> NDArray[np.bool_]:
     """Mask (N,) of `size` samples kept out of fitting, for calibration and thresholds.
 

@@ -1,6 +1,7 @@
 """Pictures by class: `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, in a folder, a tar or a zip file."""
 
 import io
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -14,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from mqtt_mdi.bundle.manifest import MAX_NAME
 from mqtt_mdi.datasets.labelled import Dataset, Labelled
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.wire.pictures import fitted
 
 MAX_FILE_BYTES = 2**26
 """Of one file in a folder or archive; an official batch of CIFAR-10 has 31 MB."""
@@ -24,6 +27,11 @@ PARTS = ("train", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _LAYOUT = "expected train/CLASS/*.jpg and test/CLASS/*.jpg, one folder a class"
 
+# What Pillow raises for damaged pictures, and for some that would fill the memory.
+_UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+
 Members = Iterator[tuple[PurePosixPath, bytes]]
 """Files: their path inside the folder or archive, and their bytes."""
 
@@ -31,8 +39,8 @@ Members = Iterator[tuple[PurePosixPath, bytes]]
 def pictures(path: Path, size: int | None = None) -> Dataset:
     """Read the pictures by class in `path`; classes are named by their folders, in alphabetical order.
 
-    All pictures become RGB. With `size` each is scaled so that its shorter side is `size` pixels and the
-    middle square is kept; without, all must be of one size. Raises ConfigError that names the file.
+    All pictures become RGB. With `size` each is scaled as frames are: the middle square, at `size` pixels;
+    without, all must be of one size. Raises ConfigError that names the file.
     """
     found: dict[tuple[str, str], dict[str, NDArray[np.uint8]]] = {}
     with reading(path) as members:
@@ -41,7 +49,12 @@ def pictures(path: Path, size: int | None = None) -> Dataset:
                 continue
             part, label = name.parts[-3:-1] if len(name.parts) > 2 else ("", "")  # noqa: PLR2004
             if part not in PARTS:
-                raise ConfigError(f"{path}: {name} lies outside train/ and test/; {_LAYOUT}")
+                raise ConfigError(f"{path}: {str(name)!r} lies outside train/ and test/; {_LAYOUT}")
+            if label == ".." or len(label) > MAX_NAME or not label.isprintable():
+                raise ConfigError(
+                    f"{path}: {label[:50]!r} names no class; expected a folder of at most {MAX_NAME} letters "
+                    "that can be shown"
+                )
             found.setdefault((part, label), {})[str(name)] = _decode(data, size, f"{path}: {name}")
     classes = tuple(sorted({label for _, label in found}))
     if len(classes) < 2:  # noqa: PLR2004 -- nothing to tell apart
@@ -84,13 +97,21 @@ def _folder(path: Path) -> Members:
 def _zip(archive: zipfile.ZipFile) -> Members:
     for info in archive.infolist():
         if not info.is_dir():
-            with archive.open(info) as opened:
-                yield PurePosixPath(info.filename), _read(opened, info.filename)
+            try:
+                with archive.open(info) as opened:
+                    data = _read(opened, info.filename)
+            except RuntimeError as error:  # a password, or another way to pack
+                raise OSError(str(error)) from error
+            yield PurePosixPath(info.filename), data
 
 
 def _tar(archive: tarfile.TarFile) -> Members:
     for info in archive:
-        if (file := archive.extractfile(info)) is not None:
+        try:
+            file = archive.extractfile(info)
+        except (KeyError, RecursionError) as error:
+            raise OSError(f"{info.name} is a link to {info.linkname}, which leads nowhere") from error
+        if file is not None:
             yield PurePosixPath(info.name), _read(file, info.name)
 
 
@@ -103,16 +124,12 @@ def _read(file: IO[bytes], name: object) -> bytes:
 
 def _decode(data: bytes, size: int | None, where: str) -> NDArray[np.uint8]:
     try:
-        picture = Image.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"{where} cannot be decoded: {error}; mend or remove it") from error
-    if size is not None:
-        scale = size / min(picture.size)
-        wide, high = (max(size, round(side * scale)) for side in picture.size)
-        left, top = (wide - size) // 2, (high - size) // 2
-        picture = picture.resize((wide, high), Image.Resampling.BICUBIC)
-        picture = picture.crop((left, top, left + size, top + size))
-    return np.asarray(picture).transpose(2, 0, 1)
+        picture = Image.open(io.BytesIO(data))
+        pixels = fitted(picture, 3, (size, size) if size else picture.size)
+    except _UNREADABLE as error:
+        said = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
+        raise ConfigError(f"{where} cannot be decoded: {said}; mend or remove it") from error
+    return pixels.transpose(2, 0, 1)
 
 
 def _labelled(by_class: list[dict[str, NDArray[np.uint8]]], path: Path) -> Labelled:

@@ -23,4 +23,11 @@ def read_dataset(name: str, path: Path | None, size: int | None) -> Dataset:
         raise ConfigError(f"no data set {name!r}; known: {', '.join(sorted(DATASETS))}")
     if path is None and name != "fashion-mnist":
         raise ConfigError(f"--data is missing: the folder or archive of {name}")
-    return DATASETS[name](path or FASHION_MNIST_DEBIAN, size)
+    dataset = DATASETS[name](path or FASHION_MNIST_DEBIAN, size)
+    height, width = dataset.train.pictures.shape[2:]
+    if size is not None and size != min(height, width):
+        raise ConfigError(
+            f"{name} has pictures of {width}x{height}, which are not scaled to {size}: that is done with "
+            "pictures by class alone"
+        )
+    return dataset

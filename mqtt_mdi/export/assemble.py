@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from mqtt_mdi.bundle.manifest import MANIFEST_FILE, Manifest, StageSpec, Training, macs_shares
-from mqtt_mdi.bundle.sealed import SIGNATURE_FILE
 from mqtt_mdi.bundle.thresholds import choose_thresholds
 from mqtt_mdi.bundle.trace import ExitTrace, operating_point, write_trace
 from mqtt_mdi.datasets.labelled import Labelled
@@ -78,9 +77,6 @@ def assemble(
     for stage, spec in zip(graphs, specs, strict=True):
         (folder / spec.graph).write_bytes(stage.graph)
     write_trace(trace, folder)
-    # A signature is of the manifest that was here before.
-    (folder / SIGNATURE_FILE).unlink(missing_ok=True)
-    # Last, so that a folder with a manifest is a whole bundle.
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
     return manifest
 

@@ -16,13 +16,13 @@ from mqtt_mdi.bundle.manifest import Manifest, read_manifest
 from mqtt_mdi.bundle.sample import SAMPLE_FILE
 from mqtt_mdi.bundle.stages import read_stage
 from mqtt_mdi.bundle.trace import read_trace
+from mqtt_mdi.bundle.written import WEIGHTS_FILE, written_whole
 from mqtt_mdi.datasets.labelled import Dataset, hold_out
 from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.engine.onnx import OnnxStage
 from mqtt_mdi.errors import BundleError, ConfigError
 from mqtt_mdi.export.assemble import Evaluation, StageGraph, assemble, stage_spec
 from mqtt_mdi.export.encoding import decode, encode, scaling_of
-from mqtt_mdi.export.model import WEIGHTS_FILE
 from mqtt_mdi.export.quantise import quantise
 
 Wire = Literal["float32", "float16", "int8"]
@@ -59,10 +59,11 @@ def convert_bundle(
     step(f"measuring every exit on {len(evaluation.test.labels):,} test pictures")
     recipe = manifest.trained.recipe | {"wire": encoding.wire, "compute": encoding.compute}
     trained = manifest.trained.model_copy(update={"recipe": recipe, "version": __version__})
-    written = assemble(out, manifest.name, converted, evaluation, trained)
-    copy_companions(folder, out, evaluation)
-    if encoding.compute == "float32" and (folder / WEIGHTS_FILE).exists():
-        shutil.copyfile(folder / WEIGHTS_FILE, out / WEIGHTS_FILE)
+    with written_whole(out) as partial:
+        written = assemble(partial, manifest.name, converted, evaluation, trained)
+        copy_companions(folder, partial, evaluation)
+        if encoding.compute == "float32" and (folder / WEIGHTS_FILE).exists():
+            shutil.copyfile(folder / WEIGHTS_FILE, partial / WEIGHTS_FILE)
     return written
 
 
@@ -102,8 +103,10 @@ def convert_graphs(
     """
     for index, stage in enumerate(graphs, start=1):
         _must_be_plain(stage, index)
-    pictures = torch.from_numpy(evaluation.held_out.pictures[:_CALIBRATION])
-    values = evaluation.normalise(pictures).numpy()
+    held_out = evaluation.held_out.pictures
+    # From all over: pictures by class lie class by class, and the first show but a few of them.
+    chosen = np.linspace(0, len(held_out) - 1, min(len(held_out), _CALIBRATION)).astype(int)
+    values = evaluation.normalise(torch.from_numpy(held_out[chosen])).numpy()
     batches: list[NDArray[Any]] = np.array_split(values, max(1, len(values) // _BATCH))
     received, scaling, converted = None, None, []
     for index, stage in enumerate(graphs, start=1):

@@ -23,8 +23,8 @@ _CONSTANTS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.T
 class Cost:
     """A stage graph in figures; shapes are those of one sample.
 
-    `macs` are the multiply-adds of convolutions and matrix products for one sample, `exit_macs` those that
-    only the exit needs, `params` the elements of all weights.
+    `macs` are the multiply-adds of convolutions and products of matrices or tensors for one sample,
+    `exit_macs` those that only the exit needs, `params` the elements of all weights.
     """
 
     input_shape: tuple[int, ...]
@@ -39,9 +39,10 @@ class Cost:
 def cost_of(graph: bytes) -> Cost:
     """Read the figures of a stage graph; raises BundleError for a graph that cannot be measured."""
     try:
-        model = onnx.shape_inference.infer_shapes(
-            onnx.load_from_string(graph), strict_mode=True, data_prop=True
-        )
+        model = onnx.load_from_string(graph)
+        # Of one sample, so that what follows from their number is known, like the windows of all in a row.
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except Exception as error:  # onnx and protobuf raise errors of their own without a common base
         raise BundleError(f"the graph cannot be measured: {str(error)[:300]}") from error
     values = {v.name: v.type for part in (model.graph.input, model.graph.value_info) for v in part}
@@ -80,7 +81,7 @@ def _needed(nodes: Iterable[onnx.NodeProto], name: str) -> list[onnx.NodeProto]:
 
 
 def _shape(value: onnx.TypeProto) -> tuple[int, ...]:
-    """The shape for one sample: what is not known before it runs is the number of samples."""
+    """The shape for one sample; the number of samples may still have a name."""
     return tuple(d.dim_value or 1 for d in value.tensor_type.shape.dim)
 
 
@@ -105,5 +106,22 @@ def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
             return prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if flipped else 1]
         case "MatMul":
             return prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+        case "Einsum":
+            return _einsum_macs(node, shapes)
         case _:
             return 0
+
+
+def _einsum_macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+    """A product for each choice of indices; a sum or a change of order alone has none."""
+    equation = next(a.s.decode() for a in node.attribute if a.name == "equation")
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    sizes: dict[str, int] = {}
+    for term, name in zip(terms, node.input, strict=True):
+        shape = shapes[name]
+        first, dots, rest = term.partition("...")
+        # Dimensions behind the dots are the same from the last on.
+        spread = [f".{place}" for place in range(len(shape) - len(first) - len(rest), 0, -1)] if dots else []
+        for index, size in zip([*first, *spread, *rest], shape, strict=True):
+            sizes[index] = max(size, sizes.get(index, 1))
+    return prod(sizes.values()) if len(terms) > 1 else 0

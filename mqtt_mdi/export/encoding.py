@@ -26,14 +26,17 @@ class Scaling:
 
 
 def scaling_of(activations: Iterable[NDArray[np.floating[Any]]]) -> Scaling:
-    """The scaling whose int8 covers all values of some activations (N, C, ...), channel by channel.
+    """The scaling whose int8 covers all values of some activations, channel by channel.
+
+    Activations are maps (N, C, H, W), tokens (N, T, C) or vectors (N, C).
 
     Affine quantisation as in Jacob et al., arXiv 1712.05877, equation 1. Zero is kept exact. Raises
     ConfigError when there are no activations, or values that are not finite.
     """
     lows, highs = [], []
     for part in activations:
-        channels = np.moveaxis(part, 1, 0).reshape(part.shape[1], -1).astype(np.float64)
+        axis = _channels(part.ndim)
+        channels = np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1).astype(np.float64)
         lows.append(channels.min(axis=1, initial=0.0))
         highs.append(channels.max(axis=1, initial=0.0))
     if not lows:
@@ -54,7 +57,8 @@ def encode(model: onnx.ModelProto, scaling: Scaling | None) -> None:
         node = helper.make_node("Cast", [plain], [ACTIVATION], to=TensorProto.FLOAT16)
     else:
         parts = _constants(model.graph, scaling, "sent")
-        node = helper.make_node("QuantizeLinear", [plain, *parts], [ACTIVATION], axis=1)
+        axis = _channels(len(output.type.tensor_type.shape.dim))
+        node = helper.make_node("QuantizeLinear", [plain, *parts], [ACTIVATION], axis=axis)
     model.graph.node.append(node)
     output.type.tensor_type.elem_type = _element(scaling)
 
@@ -67,9 +71,15 @@ def decode(model: onnx.ModelProto, scaling: Scaling | None) -> None:
         node = helper.make_node("Cast", [INPUT], [plain], to=TensorProto.FLOAT)
     else:
         parts = _constants(model.graph, scaling, "received")
-        node = helper.make_node("DequantizeLinear", [INPUT, *parts], [plain], axis=1)
+        axis = _channels(len(entry.type.tensor_type.shape.dim))
+        node = helper.make_node("DequantizeLinear", [INPUT, *parts], [plain], axis=axis)
     model.graph.node.insert(0, node)
     entry.type.tensor_type.elem_type = _element(scaling)
+
+
+def _channels(dimensions: int) -> int:
+    """The axis of the channels: the last of tokens (N, T, C), else the one after the samples."""
+    return 2 if dimensions == 3 else 1  # noqa: PLR2004 -- tokens
 
 
 def _element(scaling: Scaling | None) -> int:

@@ -9,13 +9,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mqtt_mdi.bundle.manifest import Manifest, Training
+from mqtt_mdi.bundle.written import WEIGHTS_FILE
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.export.assemble import Evaluation, StageGraph, assemble
 from mqtt_mdi.export.calibrate import fit_temperature, logits_of
 from mqtt_mdi.export.graph import stage_graph
 from mqtt_mdi.models.stage import StagedModel
-
-WEIGHTS_FILE = "weights.safetensors"
 
 
 def rounded_state(model: nn.Module) -> dict[str, Tensor]:

@@ -5,8 +5,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from mqtt_mdi.bundle.manifest import Manifest
+from mqtt_mdi.bundle.written import WEIGHTS_FILE
 from mqtt_mdi.errors import BundleError
-from mqtt_mdi.export.model import WEIGHTS_FILE
 from mqtt_mdi.models.registry import build
 from mqtt_mdi.models.stage import Backbone
 

@@ -52,6 +52,7 @@ def cut_graph(
     ConfigError for tensors that are not there, where more than one tensor crosses a cut, and for a graph
     that fixes the number of samples.
     """
+    Activations(model)  # an operator that nobody knows hides shapes, too
     end = last or _own_logits(model, classes)
     order = _ordered(model, cuts, end)
     entry = model.graph.input[0].name
@@ -151,7 +152,7 @@ def _own_logits(model: onnx.ModelProto, classes: int) -> str:
     """The network's one output if it tells the classes apart, or what its softmax is of."""
     outputs = [(output.name, _sizes(output)) for output in model.graph.output]
     if len(outputs) != 1 or outputs[0][1][1:] != (classes,):
-        gives = ", ".join(f"{name} {sizes}" for name, sizes in outputs)
+        gives = ", ".join(f"{name} of shape ({_shown(sizes)})" for name, sizes in outputs)
         raise ConfigError(
             f"the graph gives {gives}, the data set has {classes} classes; name the tensor before its "
             f"classifier with --last, and that gets a new exit. Its last tensors: "
@@ -226,6 +227,10 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
 
 def _sizes(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     return tuple(size.dim_value for size in value.type.tensor_type.shape.dim)
+
+
+def _shown(sizes: Sequence[int]) -> str:
+    return ", ".join(str(size or "N") for size in sizes)
 
 
 def _opset(model: onnx.ModelProto) -> int:

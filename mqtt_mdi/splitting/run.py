@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import Manifest, Training
 from mqtt_mdi.bundle.sample import draw_sample, write_sample
+from mqtt_mdi.bundle.written import written_whole
 from mqtt_mdi.datasets.labelled import Dataset, Labelled, hold_out
 from mqtt_mdi.datasets.normalisation import Normalisation, normalisation
 from mqtt_mdi.errors import ConfigError
@@ -24,8 +25,9 @@ from mqtt_mdi.splitting.module import first_line, taps
 from mqtt_mdi.splitting.onnx_file import Activations, CutGraph, cut_graph, with_exit
 from mqtt_mdi.splitting.read_onnx import read_graph
 from mqtt_mdi.splitting.tapped import Split, TappedModel
-from mqtt_mdi.training.loop import Recipe, fit
+from mqtt_mdi.training.loop import fit
 from mqtt_mdi.training.methods import loss_of
+from mqtt_mdi.training.recipe import Recipe
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and of how much."""
@@ -96,10 +98,10 @@ def split_module_bundle(  # noqa: PLR0913 -- each is an independent choice of th
             device=choices.device,
         )
     progress(_MEASURE, 0, 1)
-    manifest = export_bundle(
-        trained, out, _named(out), evaluation, _origin(split, name, fitted, choices, frozen=frozen)
-    )
-    _finish(dataset, choices, out)
+    origin = _origin(split, name, fitted, choices, frozen=frozen)
+    with written_whole(out) as partial:
+        manifest = export_bundle(trained, partial, _named(out), evaluation, origin)
+        _add_sample(dataset, choices, partial)
     progress(_MEASURE, 1, 1)
     return manifest
 
@@ -141,8 +143,9 @@ def split_onnx_bundle(  # noqa: PLR0913 -- each is an independent choice of the 
         last = index == len(exits) - 1
         graphs.append(StageGraph(with_exit(part, exit_, last=last), temperature))
     origin = _origin(split, name, fitted, choices, frozen=True)
-    manifest = assemble(out, _named(out), graphs, evaluation, origin)
-    _finish(dataset, choices, out)
+    with written_whole(out) as partial:
+        manifest = assemble(partial, _named(out), graphs, evaluation, origin)
+        _add_sample(dataset, choices, partial)
     progress(_MEASURE, 1, 1)
     return manifest
 
@@ -173,9 +176,9 @@ def _evaluation(dataset: Dataset, choices: Choices) -> tuple[Labelled, Evaluatio
     samples = choices.samples or count
     if samples > count:
         raise ConfigError(f"--samples {samples}: the data set has {count} training pictures")
-    if not 0 < choices.held_out < samples - 1:
+    if not 1 < choices.held_out < samples - 1:
         raise ConfigError(
-            f"--hold-out {choices.held_out}: choose 1 to {samples - 2} of {samples} training pictures"
+            f"--hold-out {choices.held_out}: choose 2 to {samples - 2} of {samples} training pictures"
         )
     if choices.sample:  # before hours are spent
         draw_sample(dataset.test.pictures, dataset.test.labels, choices.sample, seed)
@@ -248,7 +251,7 @@ def _named(out: Path) -> str:
     return out.resolve().name or "model"
 
 
-def _finish(dataset: Dataset, choices: Choices, out: Path) -> None:
+def _add_sample(dataset: Dataset, choices: Choices, out: Path) -> None:
     if choices.sample:
         test = dataset.test
         write_sample(draw_sample(test.pictures, test.labels, choices.sample, choices.recipe.seed), out)

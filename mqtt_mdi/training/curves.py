@@ -30,11 +30,13 @@ def watch_into(folder: Path, held_out: Labelled, normalise: Normalisation) -> Wa
         accuracy = (said == held_out.labels).mean(axis=1)
         rows = [row for row in _read(path) if row[0] < epoch]
         rows.append([epoch, round(loss, 5), *(round(float(share), 5) for share in accuracy)])
-        with path.open("w", newline="") as file:
+        partial = path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
             exits = (f"exit {number}" for number in range(1, len(accuracy) + 1))
             csv.writer(file).writerows(
                 [["epoch", "loss", *exits], *([int(row[0]), *row[1:]] for row in rows)]
             )
+        partial.replace(path)
         draw(rows, folder / CURVES_PICTURE)
 
     return watch

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -11,8 +10,10 @@ from torch.nn import functional
 
 from mqtt_mdi.datasets.labelled import Labelled
 from mqtt_mdi.datasets.normalisation import Normalisation
-from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.errors import ConfigError, out_of_memory
+from mqtt_mdi.training.checkpoint import load_checkpoint, run_of, save_checkpoint
 from mqtt_mdi.training.methods import Loss
+from mqtt_mdi.training.recipe import Recipe
 
 Progress = Callable[[int, int, int, float], None]
 """Called after each step with epoch, step, steps per epoch and loss."""
@@ -23,35 +24,14 @@ Watch = Callable[[int, float, nn.Module], None]
 """Called after each epoch with its number from 1, its mean loss and the averaged model."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What decides the trained weights, apart from the model and the data.
-
-    `exit_weights` are those of the exits in the loss, none for the method's own; `shift` is how far pictures
-    are moved at random and `erase` the side of the square that is hidden in each, in pixels.
-    """
-
-    epochs: int = 20
-    batch: int = 128
-    learning_rate: float = 0.15
-    weight_decay: float = 5e-4
-    momentum: float = 0.9
-    average_decay: float = 0.998
-    shift: int = 2
-    erase: int = 0
-    method: str = "distilled"
-    exit_weights: tuple[float, ...] = ()
-    seed: int = 1
-
-
-def augment(pictures: Tensor, generator: torch.Generator, pad: int) -> Tensor:
-    """Random crops after padding and random mirroring of a batch (N, C, H, W) uint8."""
+def augment(pictures: Tensor, generator: torch.Generator, pad: int, *, mirror: bool = True) -> Tensor:
+    """Random crops after padding, and random mirroring if wanted, of a batch (N, C, H, W) uint8."""
     count, _, height, width = pictures.shape
     padded = functional.pad(pictures, (pad, pad, pad, pad))
     top = torch.randint(0, 2 * pad + 1, (count, 1, 1), generator=generator)
     left = torch.randint(0, 2 * pad + 1, (count, 1, 1), generator=generator)
     columns = torch.arange(width).expand(count, 1, width)
-    mirrored = torch.rand((count, 1, 1), generator=generator) < 0.5  # noqa: PLR2004 -- half of them
+    mirrored = torch.rand((count, 1, 1), generator=generator) < (0.5 if mirror else 0)
     columns = torch.where(mirrored, width - 1 - columns, columns) + left
     lines = torch.arange(height).view(1, height, 1) + top
     # Drawn on the CPU, so that a run with a GPU sees the same pictures.
@@ -99,21 +79,6 @@ def _parameter_groups(model: nn.Module, decay: float) -> list[dict[str, object]]
     return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def _resume(path: Path, recipe: Recipe, described: str) -> dict[str, object] | None:
-    if not path.exists():
-        return None
-    try:
-        state: dict[str, object] = torch.load(path, weights_only=True, map_location="cpu")
-        kept = (state["recipe"], state["model_description"])
-    except Exception as error:
-        raise ConfigError(f"cannot resume from {path}: {error}; delete it to start afresh") from error
-    if kept != (asdict(recipe), described):
-        raise ConfigError(
-            f"{path} belongs to another run ({kept[0]}, {kept[1]}); delete it or choose another --out"
-        )
-    return state
-
-
 def fit(  # noqa: PLR0913 -- each is an independent choice of the caller
     model: nn.Module,
     samples: Labelled,
@@ -132,11 +97,18 @@ def fit(  # noqa: PLR0913 -- each is an independent choice of the caller
     resumed ends with the same weights as one that was not. The returned model is the exponential
     moving average of the weights (Polyak averaging), in evaluation mode. On a GPU it computes in mixed
     precision (bfloat16). Raises ConfigError when there are too few samples for one batch, the checkpoint
-    is of another run, or memory runs out.
+    is of another run or cannot be written, the loss is not finite, or memory runs out.
     """
     try:
         return _fit(model, samples, normalise, recipe, loss, checkpoint, progress, watch, device)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write into {checkpoint.parent}: {error.strerror or error}; make room, and the same "
+            "command goes on from the last epoch that was saved"
+        ) from error
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         raise ConfigError(
             f"out of memory on {device} with batches of {recipe.batch}: choose a smaller --batch or --width"
         ) from error
@@ -160,7 +132,7 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
     pictures = torch.from_numpy(samples.pictures).to(device)
     labels = torch.from_numpy(samples.labels).to(device)
     torch.manual_seed(recipe.seed)
-    described = repr(getattr(model, "config", type(model).__name__))
+    run = run_of(recipe, model, samples, normalise)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     keep = 0.0
     average = torch.optim.swa_utils.AveragedModel(
@@ -175,11 +147,11 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
         nesterov=True,
     )
     first = 0
-    if state := _resume(checkpoint, recipe, described):
-        model.load_state_dict(state["model"])  # type: ignore[arg-type]
-        average.load_state_dict(state["average"])  # type: ignore[arg-type]
-        optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
-        first = int(state["epoch"])  # type: ignore[call-overload]
+    if state := load_checkpoint(checkpoint, run):
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = int(state["epoch"])
     steps = len(labels) // recipe.batch
     for epoch in range(first, recipe.epochs):
         # One seed per epoch makes a resumed run repeat the uninterrupted one.
@@ -190,7 +162,7 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
         total = torch.zeros((), device=device)
         for step in range(steps):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
-            batch = normalise(augment(pictures[chosen], generator, recipe.shift))
+            batch = normalise(augment(pictures[chosen], generator, recipe.shift, mirror=recipe.mirror))
             if recipe.erase:
                 batch = erase(batch, generator, recipe.erase)
             done = epoch * steps + step
@@ -209,21 +181,22 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
             total += value.detach()
             # Reading a value waits for the GPU, so not at each step.
             if device == "cpu" or step % 20 == 0 or step == steps - 1:
-                progress(epoch, step, steps, float(value.detach()))
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        partial = checkpoint.with_suffix(".partial")
-        torch.save(
+                progress(epoch, step, steps, reached := float(value.detach()))
+                if not math.isfinite(reached):
+                    raise ConfigError(
+                        f"the loss became {reached} in epoch {epoch + 1}: choose a --learning-rate below "
+                        f"{recipe.learning_rate:g}"
+                    )
+        save_checkpoint(
+            checkpoint,
             {
                 "model": model.state_dict(),
                 "average": average.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "epoch": epoch + 1,
-                "recipe": asdict(recipe),
-                "model_description": described,
+                "run": run,
             },
-            partial,
         )
-        partial.replace(checkpoint)
         if watch is not None:
             watch(epoch + 1, float(total) / steps, average.module)
     return average.module.cpu().eval()

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import Manifest, Training
 from mqtt_mdi.bundle.sample import draw_sample, write_sample
+from mqtt_mdi.bundle.written import written_whole
 from mqtt_mdi.datasets.labelled import Dataset, hold_out
 from mqtt_mdi.datasets.normalisation import normalisation
 from mqtt_mdi.errors import ConfigError
@@ -17,8 +18,9 @@ from mqtt_mdi.export.model import export_bundle
 from mqtt_mdi.models.registry import build
 from mqtt_mdi.models.stage import Backbone
 from mqtt_mdi.training.curves import watch_into
-from mqtt_mdi.training.loop import Progress, Recipe, fit
+from mqtt_mdi.training.loop import Progress, fit
 from mqtt_mdi.training.methods import loss_of
+from mqtt_mdi.training.recipe import Recipe
 
 
 def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the caller
@@ -44,9 +46,9 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
     names. Raises ConfigError for choices that do not fit the data.
     """
     train, test = dataset.train, dataset.test
-    if not 0 < held_out < len(train.labels):
+    if not 1 < held_out < len(train.labels):
         raise ConfigError(
-            f"--hold-out {held_out}: choose 1 to {len(train.labels) - 1} of the training pictures"
+            f"--hold-out {held_out}: choose 2 to {len(train.labels) - 1} of the training pictures"
         )
     drawn = draw_sample(test.pictures, test.labels, sample, recipe.seed) if sample else None
     mask = hold_out(train.labels, held_out, recipe.seed)
@@ -70,21 +72,22 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
         device=device,
     )
     settings = asdict(recipe) | {"exit_weights": ",".join(map(str, recipe.exit_weights))}
-    manifest = export_bundle(
-        fitted,
-        out,
-        name,
-        Evaluation(dataset.class_names, normalise, train[mask], test, max_accuracy_loss),
-        Training(
-            recipe={"model": model, "width": width, "held_out": held_out, **settings},
-            dataset=name,
-            samples=len(train.labels),
-            seed=recipe.seed,
-            version=__version__,
-        ),
-    )
-    if drawn:
-        write_sample(drawn, out)
+    with written_whole(out) as partial:
+        manifest = export_bundle(
+            fitted,
+            partial,
+            name,
+            Evaluation(dataset.class_names, normalise, train[mask], test, max_accuracy_loss),
+            Training(
+                recipe={"model": model, "width": width, "held_out": held_out, **settings},
+                dataset=name,
+                samples=len(train.labels),
+                seed=recipe.seed,
+                version=__version__,
+            ),
+        )
+        if drawn:
+            write_sample(drawn, partial)
     return manifest
 
 
@@ -97,7 +100,11 @@ def start_from(network: Backbone, path: Path) -> None:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
         missing = network.load_backbone(state)
     except Exception as error:  # each reader raises errors of its own
-        raise ConfigError(f"cannot read the weights in {path}: {str(error)[:200]}") from error
+        said = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise ConfigError(
+            f"cannot read the weights in {path}: {said}; expected a state dictionary, as "
+            "torch.save(network.state_dict(), file) writes it"
+        ) from error
     known = [name for name in network.state_dict() if not name.startswith("exits.")]
     if len(missing) > len(known) // 2:
         raise ConfigError(

@@ -8,14 +8,16 @@ from safetensors.torch import save
 
 from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import Manifest, read_manifest
+from mqtt_mdi.bundle.written import WEIGHTS_FILE, written_whole
 from mqtt_mdi.datasets.labelled import Dataset, hold_out
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.export.assemble import assemble
 from mqtt_mdi.export.convert import Encoding, convert_graphs, copy_companions, evaluation_of
-from mqtt_mdi.export.model import WEIGHTS_FILE, stage_graphs
+from mqtt_mdi.export.model import stage_graphs
 from mqtt_mdi.export.rebuild import network_of
 from mqtt_mdi.training.bottleneck import Bottlenecked, imitation
-from mqtt_mdi.training.loop import Progress, Recipe, fit
+from mqtt_mdi.training.loop import Progress, fit
+from mqtt_mdi.training.recipe import Recipe
 
 
 def shorten_bundle(  # noqa: PLR0913 -- each is an independent choice of the caller
@@ -66,7 +68,8 @@ def shorten_bundle(  # noqa: PLR0913 -- each is an independent choice of the cal
         update={"recipe": manifest.trained.recipe | told, "version": __version__}
     )
     encoded = convert_graphs(graphs, Encoding(wire="int8"), evaluation)
-    written = assemble(out, manifest.name, encoded, evaluation, trained)
-    (out / WEIGHTS_FILE).write_bytes(save(weights))
-    copy_companions(folder, out, evaluation)
+    with written_whole(out) as partial:
+        written = assemble(partial, manifest.name, encoded, evaluation, trained)
+        (partial / WEIGHTS_FILE).write_bytes(save(weights))
+        copy_companions(folder, partial, evaluation)
     return written

@@ -79,15 +79,28 @@ def picture_of(array: NDArray[np.generic]) -> Image.Image:
     raise ProtocolError(f"frame of shape {array.shape}: expected (H, W), (H, W, C) or (C, H, W), C 1 or 3")
 
 
-def normalise(picture: Image.Image, spec: InputSpec) -> NDArray[np.float32]:
-    """The model's input (1, C, H, W): resized, in its colours, with its mean and deviation."""
+def fitted(picture: Image.Image, channels: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The pixels (H, W, C) of a picture in grey or RGB, scaled to `size` (W, H).
+
+    Where it is wider or higher than `size`, its middle is taken: things keep their shape. Training reads
+    pictures with this too, so that a network learns from what it will be given.
+    """
     if picture.mode in ("I", "I;16"):  # 16-bit grey, which convert would clip
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     picture.info.pop("transparency", None)
-    picture = picture.convert("L" if spec.channels == 1 else "RGB")
-    if picture.size != (spec.width, spec.height):
-        picture = picture.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(picture, np.float32).reshape(spec.height, spec.width, spec.channels)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    if picture.size != size:
+        share = min(picture.width / size[0], picture.height / size[1])
+        wide, high = (max(1, round(side * share)) for side in size)
+        left, top = (picture.width - wide) // 2, (picture.height - high) // 2
+        box = (left, top, left + wide, top + high)
+        picture = picture.resize(size, Image.Resampling.BILINEAR, box)
+    return np.asarray(picture).reshape(size[1], size[0], channels)
+
+
+def normalise(picture: Image.Image, spec: InputSpec) -> NDArray[np.float32]:
+    """The model's input (1, C, H, W): resized, in its colours, with its mean and deviation."""
+    pixels = fitted(picture, spec.channels, (spec.width, spec.height)).astype(np.float32)
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
     scaled = (pixels / 255 - mean) / std
     return np.ascontiguousarray(scaled.transpose(2, 0, 1), np.float32)[None]

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from live import PATIENCE_S, Broker, Pipeline, environment, mqtt_mdi, running, until
 
 from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, read_manifest
 from mqtt_mdi.bundle.sample import read_sample
-from mqtt_mdi.cli.main import COMMANDS
+from mqtt_mdi.cli.main import COMMANDS, cli, main
 from mqtt_mdi.runtime.broker import free_ports
 from mqtt_mdi.wire.frames import encode_png
 
@@ -111,6 +112,15 @@ def test_errors_are_told_in_a_line(arguments: list[str], code: int, message: str
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_memory_that_runs_out_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "main", lambda **_: np.empty(2**55, np.uint8))
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert capsys.readouterr().err.startswith("error: out of memory: Unable to allocate 32.0 PiB")
 
 
 @pytest.mark.parametrize(("arguments", "env"), [(["--debug"], {}), ([], {"MDI_DEBUG": "1"})])

@@ -16,7 +16,7 @@ from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.export.convert import evaluation_of
 from mqtt_mdi.splitting.run import Choices, _evaluation, split_onnx_bundle
 from mqtt_mdi.splitting.tapped import Split
-from mqtt_mdi.training.loop import Recipe
+from mqtt_mdi.training.recipe import Recipe
 
 COLOURS = {"green": (0, 200, 0), "red": (200, 0, 0)}
 NETWORK = """
@@ -154,6 +154,34 @@ def save_onnx(path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
+def test_few_pictures_need_no_further_options(tmp_path: Path) -> None:
+    options = [
+        "--dataset",
+        "pictures",
+        "--data",
+        "pictures",
+        "--batch",
+        "20",
+        "--epochs",
+        "1",
+        "--threads",
+        "1",
+    ]
+    options += ["colour_network:build", "--cut", "2", "--out", str(tmp_path)]
+    result = CliRunner().invoke(split, options, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert read_manifest(tmp_path).trained.recipe["held_out"] == 24
+    assert len(read_sample(tmp_path).pictures) == 20
+
+
+def test_a_network_that_draws_its_weights_is_the_same_again(tmp_path: Path) -> None:
+    options = ["colour_network:build", "--cut", "2", "--no-freeze", "--epochs", "1", "--out", str(tmp_path)]
+    run(*options)
+    first = read_manifest(tmp_path)
+    run(*options)
+    assert read_manifest(tmp_path) == first
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -167,11 +195,13 @@ def save_onnx(path: Path) -> None:
         (["colour_network:viewing", "--cut", "0", "--no-freeze"], "view size is not compatible .*line"),
         (["colour_network:build", "--last", "9"], "no layer '9'"),
         (["colour_network:build", "--samples", "121"], "the data set has 120 training pictures"),
-        (["colour_network:build", "--samples", "20"], "--hold-out 20: choose 1 to 18 of 20"),
+        (["colour_network:build", "--samples", "20"], "--hold-out 20: choose 2 to 18 of 20"),
         (["colour_network:build", "--sample", "7"], "multiple"),
         (["colour_network:build", "--batch", "101"], "100 samples do not fill a batch of 101"),
         (["colour_network:build", "--mean", "0.5"], "--mean and --std go together"),
+        (["colour_network:build", "--hold-out", "1"], "--hold-out 1: choose 2 to 118"),
         (["colour_network:build", "--mean", "0.5", "--std", "0"], "those of --std above 0"),
+        (["colour_network:build", "--mean", "124,116,104", "--std", "58,57,57"], "divide what is of 0..255"),
         (["colour_network:build", "--mean", "0.5", "--std", "1"], "have 1 values, pictures 3 channels"),
         (["colour_network:build", "--out", "/proc/nothing/here"], "cannot write to --out"),
         (["absent.onnx"], "cannot read absent.onnx"),

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from mqtt_mdi.bundle.manifest import read_manifest
 from mqtt_mdi.bundle.sample import read_sample
+from mqtt_mdi.cli.learning import training_bar
 from mqtt_mdi.cli.train import train
 from mqtt_mdi.datasets.fashion_mnist import FASHION_MNIST_DEBIAN
 from mqtt_mdi.errors import ConfigError
@@ -57,8 +59,8 @@ def test_from_pictures_to_a_bundle_and_again(data: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--hold-out", "300", "choose 1 to 299"),
-        ("--hold-out", "0", "choose 1 to 299"),
+        ("--hold-out", "300", "choose 2 to 299"),
+        ("--hold-out", "1", "choose 2 to 299"),
         ("--sample", "7", "choose a multiple of 10"),
         ("--model", "resnet9000", "no model 'resnet9000'"),
         ("--batch", "290", "200 samples do not fill a batch of 290"),
@@ -70,3 +72,9 @@ def test_choices_that_do_not_fit(data: Path, tmp_path: Path, option: str, value:
     options = ["--data", str(data), "--out", str(tmp_path), "--hold-out", "100", "--sample", "10"]
     with pytest.raises(ConfigError, match=message):
         run(*options, option, value)
+
+
+def test_a_run_that_is_stopped_says_how_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), training_bar(3, Console()):
+        raise KeyboardInterrupt
+    assert "stopped; the same command goes on from the last finished epoch" in capsys.readouterr().out

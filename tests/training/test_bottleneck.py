@@ -17,7 +17,8 @@ from mqtt_mdi.errors import BundleError, ConfigError
 from mqtt_mdi.export.rebuild import network_of
 from mqtt_mdi.models.registry import build
 from mqtt_mdi.training.bottleneck import Bottlenecked, bottleneck, imitation
-from mqtt_mdi.training.loop import Recipe, fit
+from mqtt_mdi.training.loop import fit
+from mqtt_mdi.training.recipe import Recipe
 
 SHIPPED = read_manifest(SHIPPED_BUNDLE)
 SAMPLE = read_sample(SHIPPED_BUNDLE)

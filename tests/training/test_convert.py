@@ -2,7 +2,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from onnx import numpy_helper
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, Manifest, read_manifest
 from mqtt_mdi.bundle.sample import read_sample
@@ -11,8 +14,8 @@ from mqtt_mdi.bundle.trace import ExitTrace, read_trace
 from mqtt_mdi.datasets.labelled import Dataset, Labelled
 from mqtt_mdi.engine.onnx import OnnxStage
 from mqtt_mdi.errors import BundleError, ConfigError
-from mqtt_mdi.export.assemble import Evaluation
-from mqtt_mdi.export.convert import Encoding, convert_bundle, evaluation_of
+from mqtt_mdi.export.assemble import Evaluation, StageGraph
+from mqtt_mdi.export.convert import Encoding, convert_bundle, convert_graphs, evaluation_of
 from mqtt_mdi.export.timing import stage_times
 from mqtt_mdi.wire.tensors import decode_tensor, encode_tensor
 
@@ -132,6 +135,22 @@ def test_data_that_the_bundle_was_not_trained_on() -> None:
         evaluation(replace(DATA, test=Labelled(coloured, DATA.test.labels)))
     with pytest.raises(ConfigError, match="of 2 classes"):
         evaluation(replace(DATA, class_names=("cat", "dog")))
+
+
+def test_ranges_are_taken_from_pictures_of_all_classes() -> None:
+    """Pictures by class lie class by class, and here the first 500 are black."""
+    pictures = np.concatenate([np.zeros((500, 1, 28, 28), np.uint8), DATA.train.pictures[:100]])
+    held_out = Labelled(pictures, np.repeat([0, 1], [500, 100]))
+    graphs = [StageGraph(read_stage(SHIPPED_BUNDLE, spec), spec.temperature) for spec in SHIPPED.stages]
+    converted = convert_graphs(graphs, Encoding("int8"), replace(evaluation(), held_out=held_out))
+    stored = onnx.load_from_string(converted[0].graph).graph.initializer
+    (scale,) = (numpy_helper.to_array(tensor) for tensor in stored if tensor.name == "sent.scale")
+    lit = OnnxStage(graphs[0].graph, SHIPPED.stages[0]).run(
+        evaluation().normalise(torch.from_numpy(pictures[-20:])).numpy()
+    )
+    assert lit.activation is not None
+    spans = np.ptp(np.moveaxis(lit.activation, 1, 0).reshape(len(scale), -1), axis=1)
+    assert (255 * scale > 0.6 * spans).all()
 
 
 def test_ranges_need_pictures_held_out() -> None:

@@ -7,19 +7,23 @@ import onnx
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mqtt_mdi.bundle.manifest import Manifest, Training, read_manifest
 from mqtt_mdi.bundle.stages import read_stage
 from mqtt_mdi.bundle.trace import operating_point, read_trace
+from mqtt_mdi.bundle.written import WEIGHTS_FILE
 from mqtt_mdi.datasets.labelled import Labelled
 from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.engine.onnx import OnnxStage
 from mqtt_mdi.errors import BundleError, ConfigError
 from mqtt_mdi.export.assemble import Evaluation
-from mqtt_mdi.export.model import WEIGHTS_FILE, export_bundle
+from mqtt_mdi.export.cost import cost_of
+from mqtt_mdi.export.graph import stage_graph
+from mqtt_mdi.export.model import export_bundle
 from mqtt_mdi.models.mobilenetv2 import MobileNetV2, MobileNetV2Config
+from mqtt_mdi.models.stage import GlobalPool, Stage
 
 NORMALISE = Normalisation((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
 TRAINING = Training(recipe={"epochs": 0}, dataset="noise", samples=1, seed=1, version="0")
@@ -132,6 +136,67 @@ def test_costs_are_those_of_the_layers(exported: Exported) -> None:
     hidden = max(64, 2 * channels)
     assert first == channels * hidden * height * width + 3 * hidden
     assert specs[-1].exit_macs == 3 * exported.model.config.last_channels
+
+
+class Windows(nn.Module):
+    """Linear over four windows of each sample, as in Swin and MobileViT; rows of all samples in one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = x.shape[0]
+        rows = x.view(count, 8, 2, 4, 2, 4).permute(0, 2, 4, 3, 5, 1).reshape(4 * count, 16, 8)
+        maps = self.linear(rows).reshape(count, 2, 2, 4, 4, 16)
+        return maps.permute(0, 5, 1, 3, 2, 4).reshape(count, 16, 8, 8)
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        attended, _ = self.attend(tokens, tokens, tokens, need_weights=False)
+        return attended.transpose(1, 2).reshape(x.shape)  # type: ignore[no-any-return]
+
+
+class Einsum(nn.Module):
+    def __init__(self, equation: str) -> None:
+        super().__init__()
+        self.equation = equation
+        self.weight = nn.Parameter(torch.ones(8, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum(self.equation, x, self.weight)
+
+
+@pytest.mark.parametrize(
+    ("layer", "by_hand"),
+    [
+        (nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1), nn.Conv2d(12, 4, 1)), 12 * 16 * 8 * 9 + 4 * 16 * 12),
+        (
+            nn.Sequential(nn.Conv2d(8, 16, 3, 1, 1, groups=4), nn.Conv2d(16, 16, 5, 1, 2, groups=16)),
+            16 * 64 * 2 * 9 + 16 * 64 * 25,
+        ),
+        (
+            nn.Sequential(nn.ConvTranspose2d(8, 6, 3, 2, 1), nn.ConvTranspose2d(6, 4, 2, 2, groups=2)),
+            64 * 8 * 6 * 9 + 15 * 15 * 6 * 2 * 4,
+        ),
+        (nn.Sequential(Windows(), Einsum("nc...,dc->nd...")), 64 * 8 * 16 + 64 * 16 * 8),
+        (Attention(), 64 * 8 * 24 + 2 * 2 * 64 * 64 * 4 + 64 * 8 * 8),
+    ],
+    ids=["convolutions", "grouped", "transposed", "windows and einsum", "attention"],
+)
+def test_costs_are_those_counted_by_hand(layer: nn.Module, by_hand: int) -> None:
+    x = torch.rand(2, 8, 8, 8)
+    with torch.no_grad():
+        channels = layer(x).shape[1]
+    stage = Stage(layer, nn.Sequential(GlobalPool(), nn.Linear(channels, 3))).eval()
+    cost = cost_of(stage_graph(stage, x, 1.0, last=False))
+    assert (cost.macs - cost.exit_macs, cost.exit_macs) == (by_hand, 3 * channels)
 
 
 def test_weights_too_large_for_half_precision(tmp_path: Path) -> None:

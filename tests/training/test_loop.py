@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ from mqtt_mdi.datasets.labelled import Labelled
 from mqtt_mdi.datasets.normalisation import Normalisation, normalisation
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.registry import build
-from mqtt_mdi.training.loop import Progress, Recipe, augment, erase, fit, learning_rate
+from mqtt_mdi.training.checkpoint import save_checkpoint
+from mqtt_mdi.training.loop import Progress, augment, erase, fit, learning_rate
 from mqtt_mdi.training.methods import loss_of
+from mqtt_mdi.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=3, batch=16, seed=4)
 
@@ -37,12 +40,18 @@ def cut_short(epoch: int, step: int, _steps: int, _loss: float) -> None:
         raise CutShortError
 
 
-def run(checkpoint: Path, progress: Progress = silent, recipe: Recipe = RECIPE) -> nn.Module:
-    torch.manual_seed(recipe.seed)
+def run(
+    checkpoint: Path,
+    progress: Progress = silent,
+    recipe: Recipe = RECIPE,
+    samples: Labelled | None = None,
+    start: int = RECIPE.seed,
+) -> nn.Module:
+    torch.manual_seed(start)
     model = build("mobilenetv2", 2, 1, 0.125)
     return fit(
         model,
-        striped(),
+        samples or striped(),
         Normalisation((0.3,), (0.3,)),
         recipe,
         loss=loss_of(recipe.method, (), 4),
@@ -80,8 +89,48 @@ def test_the_loss_falls(tmp_path: Path) -> None:
 
 def test_the_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     run(tmp_path / "c.pt", recipe=Recipe(epochs=1, batch=16))
-    with pytest.raises(ConfigError, match=r"c\.pt belongs to another run .*choose another --out"):
+    with pytest.raises(
+        ConfigError, match=r"c\.pt belongs to another run \(epochs was 1, is 3; seed was 1, is 4\); .*--out"
+    ):
         run(tmp_path / "c.pt")
+
+
+def test_other_pictures_or_weights_are_another_run(tmp_path: Path) -> None:
+    """Pictures once learned from must not be held out later on, to choose thresholds with."""
+    run(tmp_path / "c.pt", recipe=RECIPE)
+    everything = striped()
+    fewer = Labelled(everything.pictures[8:], everything.labels[8:])
+    with pytest.raises(ConfigError, match="learned from other pictures"):
+        run(tmp_path / "c.pt", samples=fewer)
+    with pytest.raises(ConfigError, match="began with other weights"):
+        run(tmp_path / "c.pt", start=RECIPE.seed + 1)
+    # However they lie in memory, they are the same pictures.
+    turned = np.ascontiguousarray(everything.pictures.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    run(tmp_path / "c.pt", samples=Labelled(turned, everything.labels))
+
+
+def test_a_loss_that_grows_without_end_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"loss became (nan|inf) in epoch 1: choose a --learning-rate below"
+    ):
+        run(tmp_path / "c.pt", recipe=replace(RECIPE, learning_rate=1e30))
+    assert not (tmp_path / "c.pt").exists()
+
+
+def test_a_batch_that_memory_does_not_hold(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="out of memory on cpu with batches of 16: choose a smaller --batch"
+    ):
+        run(tmp_path / "c.pt", lambda *_: torch.empty(2**50, dtype=torch.uint8).fill_(1) and None)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path / "c.pt", recipe=replace(RECIPE, epochs=1))
+    kept = (tmp_path / "c.pt").read_bytes()
+    (tmp_path / "c.partial").symlink_to("/dev/full")
+    with pytest.raises(ConfigError, match=r"cannot write .*c\.pt: .* bytes are free .*; make room"):
+        save_checkpoint(tmp_path / "c.pt", {"model": torch.zeros(100_000)})
+    assert (tmp_path / "c.pt").read_bytes() == kept
 
 
 @pytest.mark.parametrize("kept", [0, 100, 20_000])
@@ -110,6 +159,8 @@ def test_augmentation_shifts_and_mirrors_whole_pictures() -> None:
         for crop in (padded[..., y : y + 5, x : x + 5], padded[..., y : y + 5, x : x + 5].flip(3))
     }
     assert {tuple(one.flatten().tolist()) for one in out} == allowed
+    out = augment(picture.expand(200, 1, 5, 5), torch.Generator().manual_seed(1), pad=0, mirror=False)
+    assert (out == picture).all()
 
 
 def test_normalisation_is_measured_for_each_channel() -> None:

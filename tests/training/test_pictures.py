@@ -13,6 +13,7 @@ from mqtt_mdi.datasets.cifar10 import CLASSES
 from mqtt_mdi.datasets.labelled import Dataset
 from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.wire.frames import Frame, InputSpec, decode_frame, encode_png
 
 
 def encoded(colour: tuple[int, int, int], size: tuple[int, int] = (8, 8), kind: str = "PNG") -> bytes:
@@ -74,11 +75,71 @@ def test_pictures_of_several_sizes_are_scaled_when_asked(tmp_path: Path) -> None
     assert dataset.train.pictures[3, 0].min() > 240
 
 
+@pytest.mark.parametrize("size", [(40, 20), (9, 31), (12, 12), (1, 5)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "I;16", "RGBA", "P"])
+def test_pictures_are_read_as_frames_are(mode: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """What a network is measured on is what a device makes of the same file."""
+    pixels = np.random.default_rng(1).integers(0, 256, (*reversed(size), 3), np.uint8)
+    picture = Image.fromarray(pixels)
+    if mode == "I;16":
+        picture = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
+    stream = io.BytesIO()
+    (picture if mode == "I;16" else picture.convert(mode)).save(stream, "PNG")
+    dataset = read_dataset(
+        "pictures", in_folder(tmp_path, {**FILES, "train/red/9.png": stream.getvalue()}), 12
+    )
+    spec = InputSpec(height=12, width=12, channels=3, mean=(0, 0, 0), std=(1, 1, 1))
+    frame = decode_frame(Frame("image/png", stream.getvalue()), spec)
+    np.testing.assert_allclose(dataset.train.pictures[-1], 255 * frame[0], atol=1e-3)
+
+
+def test_things_keep_their_shape() -> None:
+    """Of a picture that is wider than the model's input its middle is taken."""
+    pixels = np.zeros((10, 40), np.uint8)
+    pixels[:, 15:25] = 200
+    spec = InputSpec(height=5, width=5, channels=1, mean=(0,), std=(1,))
+    taken = decode_frame(encode_png(pixels), spec)[0, 0] * 255
+    assert taken[:, 1:4].min() == pytest.approx(200)
+    assert taken.min() > 150, "the edge mixes with what lies beside it"
+
+
+def test_only_pictures_by_class_are_scaled(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cifar10 has pictures of 32x32, which are not scaled to 48"):
+        read_dataset("cifar10", in_tar(tmp_path, BINARY), 48)
+    read_dataset("cifar10", in_tar(tmp_path, BINARY), 32)
+
+
+def test_an_archive_with_a_password_or_another_way_to_pack(tmp_path: Path) -> None:
+    whole = in_zip(tmp_path, FILES).read_bytes()
+    directory = whole.rindex(b"PK\x01\x02")
+    for place, value, message in ((8, 1, "is encrypted, password required"), (10, 99, "not supported")):
+        data = bytearray(whole)
+        data[directory + place] = value
+        (tmp_path / "set.zip").write_bytes(data)
+        with pytest.raises(ConfigError, match=rf"cannot read .*set\.zip: .*{message}"):
+            read_dataset("pictures", tmp_path / "set.zip", None)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize("target", ["nowhere.png", "link.png"])
+def test_links_that_lead_nowhere(kind: bytes, target: str, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        info = tarfile.TarInfo("train/red/link.png")
+        info.type, info.linkname = kind, target
+        archive.addfile(info)
+    with pytest.raises(ConfigError, match=r"train/red/link\.png is a link to .*, which leads nowhere"):
+        read_dataset("pictures", tmp_path / "set.tar", None)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"train/red/9.png": b"\x89PNG nothing"}, r"red/9\.png cannot be decoded"),
-        ({"red/9.png": encoded(RED)}, r"red/9\.png lies outside train/ and test/"),
+        ({"train/red/9.png": encoded(RED)[:40]}, r"red/9\.png cannot be decoded"),
+        ({"train/red/9.png": b""}, r"red/9\.png cannot be decoded: it is no picture"),
+        ({f"train/{'a' * 201}/9.png": encoded(RED)}, r"'a+' names no class"),
+        ({"train/\x1b[2J/9.png": encoded(RED)}, r"names no class"),
+        ({"red/9.png": encoded(RED)}, r"'red/9\.png' lies outside train/ and test/"),
         ({"train/green/1.png": encoded(RED)}, r"no pictures in test/green"),
     ],
 )
@@ -154,6 +215,7 @@ def test_the_official_archives(
         (BINARY | {"data_batch_2.bin": binary(LABELS)[:-1]}, r"data_batch_2\.bin has 9218 bytes"),
         (BINARY | {"data_batch_2.bin": binary([0, 10, 1])}, "has label 10, outside the 10 classes"),
         (PICKLED | {"test_batch": pickled(LABELS)[:-40]}, "test_batch is no batch of CIFAR-10"),
+        (PICKLED | {"test_batch": pickled([0, -1, 9])}, "has label -1, outside the 10 classes"),
         (PICKLED | {"test_batch": pickled([0, 1])}, "has 3 pictures and 2 labels"),
         (PICKLED | {"test_batch": pickle.dumps(print, 2)}, r"it names __builtin__\.print"),
         ({"data_batch_1.bin": binary(LABELS)}, "lacks data_batch_2"),

@@ -12,7 +12,7 @@ from mqtt_mdi.datasets.labelled import Dataset, Labelled
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.registry import build
 from mqtt_mdi.training.curves import CURVES_FILE, CURVES_PICTURE
-from mqtt_mdi.training.loop import Recipe
+from mqtt_mdi.training.recipe import Recipe
 from mqtt_mdi.training.run import start_from, train_bundle
 
 RECIPE = Recipe(epochs=2, batch=16, exit_weights=(0.2, 0.3, 0.4, 1), method="joint")
@@ -60,6 +60,16 @@ def test_a_run_leaves_a_bundle_its_recipe_and_its_curves(bundle: Path) -> None:
     assert "accuracy on samples held out" in (bundle / CURVES_PICTURE).read_text()
 
 
+def test_curves_that_cannot_be_written_keep_what_they_were(tmp_path: Path) -> None:
+    train(tmp_path, replace(RECIPE, epochs=1))
+    before = (tmp_path / CURVES_FILE).read_text()
+    (tmp_path / "checkpoint.pt").unlink()
+    (tmp_path / "curves.partial").symlink_to("/dev/full")
+    with pytest.raises(ConfigError, match=r"cannot write into .*: No space left on device; make room"):
+        train(tmp_path, replace(RECIPE, epochs=1, seed=2))
+    assert (tmp_path / CURVES_FILE).read_text() == before
+
+
 def test_another_recipe_does_not_go_on_from_a_checkpoint(bundle: Path) -> None:
     with pytest.raises(ConfigError, match="belongs to another run"):
         train(bundle, replace(RECIPE, method="distilled"))
@@ -82,6 +92,9 @@ def test_weights_of_another_model(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(build("vgg16", 2, 3, 0.125).state_dict(), path)
     with pytest.raises(ConfigError, match=r"weights\.pth fits 0 of 122 tensors"):
+        start_from(build("resnet18", 2, 3, 0.125), path)
+    torch.save(torch.nn.Linear(1, 1), path)
+    with pytest.raises(ConfigError, match=r"cannot read the weights in .*; expected a state dictionary, as"):
         start_from(build("resnet18", 2, 3, 0.125), path)
     path.write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="cannot read the weights in"):

@@ -168,7 +168,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ({"takes": ("N", 192)}, r"of shape \(N, 192\)"),
         ({"kind": TensorProto.DOUBLE}, "takes picture, expected one float32 tensor|cannot read"),
         ({"outputs": ["logits", "flat"]}, "the graph gives logits .*, flat .*, the data set has 5 classes"),
-        ({"outputs": ["flat"]}, r"the graph gives flat \(0, 4\), the data set has 5 classes; .*--last"),
+        (
+            {"outputs": ["flat"]},
+            r"the graph gives flat of shape \(N, 4\), the data set has 5 classes; .*--last",
+        ),
         (
             {
                 "takes": (1, *SHAPE),
@@ -201,3 +204,10 @@ def test_branches_and_unknown_operators(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             cut(graph(tmp_path, nodes), "r1")
+    path = graph(tmp_path, STRAIGHT)
+    model = onnx.load(path)
+    model.graph.node[1].op_type, model.graph.node[1].domain = "Secret", "my.operators"
+    model.opset_import.append(helper.make_opsetid("my.operators", 1))
+    onnx.save(model, path)
+    with pytest.raises(ConfigError, match=r"ONNX Runtime cannot run the graph: .*my\.operators:Secret"):
+        cut(path, "r1")
