@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from live import PATIENCE_S, Broker, Pipeline, environment, mqtt_mdi, running, until
 
 from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, read_manifest
 from mqtt_mdi.bundle.sample import read_sample
-from mqtt_mdi.cli.main import COMMANDS
+from mqtt_mdi.cli.main import COMMANDS, cli
 from mqtt_mdi.runtime.broker import free_ports
 from mqtt_mdi.wire.frames import encode_png
 
@@ -24,8 +25,8 @@ NOBODY = "mqtt://127.0.0.1:9"
     "command", [*([name] for name in COMMANDS), [], ["policy", "show"], ["policy", "set"]]
 )
 def test_help(command: list[str]) -> None:
-    shown = mqtt_mdi(*command, "--help")
-    assert shown.returncode == 0, shown.stderr
+    shown = CliRunner().invoke(cli, [*command, "--help"], prog_name="mqtt-mdi")
+    assert shown.exit_code == 0, shown.stderr
     assert shown.stdout.startswith(f"Usage: {' '.join(['mqtt-mdi', *command])}")
     assert shown.stderr == ""
     if not command:
