@@ -7,8 +7,9 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c const
 INPUTS := pyproject.toml constraints.txt
 NODE_RED := $(VENV)/node-red
 ASYNCAPI := schemas/node_modules
-# In the order of collection: short files end the run, so that both cores end together.
-SHARED := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three on two cores: a third of the time a test waits for processes and brokers. In the order of collection:
+# short files end the run, so that all end together.
+SHARED := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 # Counting lines makes these take three times as long, and would all others that run through core.
 COVERED := tests/core tests/wire
 
@@ -28,7 +29,7 @@ test: $(VENV)/.ready-test system node  ## lint, types, layers, tests and coverag
 		$(SHARED) $(COVERED) --cov --cov-report= && \
 		$(BIN)/python -m coverage report --skip-covered --fail-under=95 && \
 		$(SHARED) $(COVERED:%=--ignore=%) -m "not alone" && \
-		$(BIN)/python -m pytest -m alone; fi
+		$(BIN)/python -m pytest -m alone $$(grep -rlF --include='test_*.py' mark.alone tests); fi
 
 lint: $(VENV)/.ready-test  ## ruff, mypy and the layers of import-linter
 	@$(BIN)/ruff check . deploy/check-compose

@@ -24,7 +24,8 @@ from mqtt_mdi.wire.frames import encode_png
 
 PIPELINE = "experiment"
 READY_S = 60.0
-SENSOR_WINDOW = 256
+SENSOR_WINDOW = 96
+"""More than the 64 frames that a source admits at once; each one more is waited for when the time is over."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from live import PATIENCE_S, Broker, Pipeline, environment, mqtt_mdi, running, until
 
 from mqtt_mdi import __version__
@@ -25,8 +26,8 @@ NOBODY = "mqtt://127.0.0.1:9"
     "command", [*([name] for name in COMMANDS), [], ["policy", "show"], ["policy", "set"]]
 )
 def test_help(command: list[str]) -> None:
-    shown = mqtt_mdi(*command, "--help")
-    assert shown.returncode == 0, shown.stderr
+    shown = CliRunner().invoke(cli, [*command, "--help"], prog_name="mqtt-mdi")
+    assert shown.exit_code == 0, shown.stderr
     assert shown.stdout.startswith(f"Usage: {' '.join(['mqtt-mdi', *command])}")
     assert shown.stderr == ""
     if not command:

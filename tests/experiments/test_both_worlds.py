@@ -14,11 +14,10 @@ SYSTEMS = {system.name: system for system in TOPOLOGIES}
 SLOW = 0.4
 """Of the boards' usual speed, so that what the machine itself takes weighs little."""
 
-pytestmark = pytest.mark.alone
-
 mosquitto = pytest.mark.skipif(mosquitto_program() is None, reason="no mosquitto: apt-get install mosquitto")
 
 
+@pytest.mark.alone
 @mosquitto
 @pytest.mark.parametrize("name", ["2 nodes", "3-node mesh", "5-node mesh"])
 def test_a_real_broker_admits_within_a_tenth_of_what_the_simulator_says(name: str) -> None:
@@ -35,7 +34,7 @@ def test_simulated_devices_die_and_return_and_all_is_well_within_five_seconds() 
 
 
 def test_real_devices_are_killed_and_return_and_every_frame_is_answered_once() -> None:
-    churn = churn_live(SHIPPED_BUNDLE, phase_s=5)
+    churn = churn_live(SHIPPED_BUNDLE, phase_s=8)  # several times what a process takes to come up
     assert churn.admitted == churn.answered > 500
     assert (churn.failed, churn.doubled, churn.lost) == (0, 0, 0)
     reasons = " ".join(reason for _, reason in churn.decisions)

@@ -84,9 +84,10 @@ def test_it_runs_on_the_broker(
     assert {(answer["device"], answer["hops"]) for answer in answers} == {("node-2", 4)}
 
 
-def test_devices_that_do_not_know_it_stay_with_the_policy_they_have(pipeline: Pipeline) -> None:
+def test_devices_that_do_not_know_it_stay_with_the_policy_they_have(shared_pipeline: Pipeline) -> None:
+    broker, topics = shared_pipeline.broker, shared_pipeline.topics
     reply = mqtt_mdi(
-        *("policy", "set", "--broker", pipeline.broker.address, "--pipeline", pipeline.topics.pipeline),
+        *("policy", "set", "--broker", broker.address, "--pipeline", topics.pipeline),
         '{"strategy": "hot-potato"}',
     )
     assert reply.returncode == 2
