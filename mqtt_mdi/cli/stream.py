@@ -47,7 +47,7 @@ def stream_sample(settings: SensorSettings, bundle: Path, alive: Callable[[], No
             progress.update(bar, description="frames", completed=done, story=story)
 
         shell = SensorShell(settings, frames, [int(label) for label in sample.labels], answered)
-        stop_on_signals(shell.stop)
+        stop_on_signals(shell.finish)
         alive()  # whoever was told to stop before that knows of it
         wait_until_ready(shell, READY_S, waiting)
         return shell.serve()

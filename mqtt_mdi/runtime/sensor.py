@@ -16,6 +16,8 @@ from mqtt_mdi.wire.messages import DEVICE_STATE, RESULT, TRUTH, TruthMessage
 from mqtt_mdi.wire.topics import Topic, Topics, identifier
 
 PATIENCE_S = 30.0
+FINISHING_S = 5.0
+"""How long a sensor that was told to stop waits for the answers to what it has sent."""
 GIVEN_UP_REMEMBERED = 10_000
 
 
@@ -81,6 +83,18 @@ class SensorShell(Shell):
         self._answered = answered
         self._next_at = 0.0
         self._began: float | None = None
+        self._finish_by: float | None = None
+
+    def finish(self) -> None:
+        """Send no more, and end `run` when what was sent is answered, or soon; asked again, end it at once.
+
+        From the loop's own thread or a signal handler.
+        """
+        if self._finish_by is not None or not self.unanswered:
+            self.stop()
+            return
+        self._finish_by = self.now() + FINISHING_S
+        self.connection.wake()
 
     def serve(self) -> Tally:
         """Wait for the pipeline, send every frame, hear every answer; returns what was seen."""
@@ -128,7 +142,8 @@ class SensorShell(Shell):
         self._give_up(now)
         while self._may_send(now):
             self._send(now)
-        if self._is_over(now) and not self.unanswered:
+        overdue = self._finish_by is not None and now >= self._finish_by
+        if overdue or (self._is_over(now) and not self.unanswered):
             self.stop()
 
     def _give_up(self, now: float) -> None:
@@ -146,6 +161,8 @@ class SensorShell(Shell):
     def _is_over(self, now: float) -> bool:
         """Whether nothing more is to be sent."""
         settings = self.settings
+        if self._finish_by is not None:
+            return True
         if settings.seconds is not None and self._began is not None and now >= self._began + settings.seconds:
             return True
         return settings.frames is not None and self.tally.sent >= settings.frames
