@@ -48,6 +48,12 @@ def default_id(role: str) -> str:
     help="Private key, as `mqtt-mdi certs` makes it, to sign the model with.  [default: as the bundle is "
     "signed, if it is]",
 )
+@click.option(
+    "--watch-broker",
+    is_flag=True,
+    envvar="MDI_WATCH_BROKER",
+    help="Tell in the metrics what Mosquitto drops. Other brokers may end the connection for asking.",
+)
 @page_options("no page")
 def coordinator(
     broker: BrokerURL,
@@ -56,6 +62,7 @@ def coordinator(
     database: Path,
     patch: str,
     sign_with: Path | None,
+    watch_broker: bool,
     page: PageSettings,
 ) -> None:
     """Publish the model and the policy, store results, answer changes of policy.
@@ -73,7 +80,7 @@ def coordinator(
     from mqtt_mdi.planning.solve import solver  # noqa: PLC0415 -- only a coordinator plans
     from mqtt_mdi.runtime.coordinator import CoordinatorSettings, CoordinatorShell  # noqa: PLC0415 -- SQLAlchemy
 
-    settings = CoordinatorSettings(broker, pipeline, bundle, database, patch, sign_with)
+    settings = CoordinatorSettings(broker, pipeline, bundle, database, patch, sign_with, watch_broker)
     shell = CoordinatorShell(settings, solver(bundle))
     with showing(shell, page):
         stop_on_signals(shell.stop)

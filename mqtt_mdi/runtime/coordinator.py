@@ -60,7 +60,7 @@ class CoordinatorSettings:
     """How a coordinator is started; `patch` is a JSON merge patch on the first policy.
 
     `sign_with` is the PEM file of the key to sign the manifest with; without it the signature in the bundle
-    folder, if any, is published.
+    folder, if any, is published. `watch_broker` is for Mosquitto, which tells what it drops.
     """
 
     broker: BrokerURL
@@ -69,6 +69,7 @@ class CoordinatorSettings:
     database: Path
     patch: str = "{}"
     sign_with: Path | None = None
+    watch_broker: bool = False
 
 
 @dataclass
@@ -168,7 +169,8 @@ class CoordinatorShell(Shell):
         for topic in (self.topics.results(), self.topics.truth(), self.topics.deadletter()):
             self.connection.subscribe(topic, qos=1)
         self.connection.subscribe(self.topics.device())
-        self.connection.subscribe(DROPPED, needed=False)
+        if self.settings.watch_broker:
+            self.connection.subscribe(DROPPED, needed=False)
         self._publish_state()
 
     def received(self, message: Message, topic: Topic) -> None:

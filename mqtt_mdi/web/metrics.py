@@ -202,7 +202,7 @@ _COORDINATOR = (
     Metric(
         "mdi_broker_dropped_messages_total",
         "counter",
-        "Messages that the broker dropped since its start, as a queue was full; Mosquitto alone tells.",
+        "Messages that the broker dropped since its start, as a queue was full (--watch-broker).",
         lambda sight: [] if sight.broker_dropped is None else [((), sight.broker_dropped)],
     ),
     Metric(

@@ -21,8 +21,8 @@ class Sight:
     """A moment of the coordinator; nothing in it changes any more.
 
     `heard` are devices with the seconds since each was heard. `latencies` counts answers up to each bound of
-    the ledger's `LATENCY_BOUNDS_S` and one for those beyond, each with those below it. Brokers other than
-    Mosquitto leave `broker_dropped` None.
+    the ledger's `LATENCY_BOUNDS_S` and one for those beyond, each with those below it. `broker_dropped` is
+    None when nobody tells.
     """
 
     version: str

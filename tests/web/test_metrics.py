@@ -89,8 +89,10 @@ def test_the_metrics_say_what_the_database_holds(running: tuple[Pipeline, Server
     until(lambda: scrape(server)[books] == 40)
 
 
-def test_what_mosquitto_dropped_is_told(running: tuple[Pipeline, Server]) -> None:
-    _, server = running
+def test_what_mosquitto_dropped_is_told(
+    mosquitto: Broker, new_pipeline: Callable[[Broker], Pipeline]
+) -> None:
+    server = where(new_pipeline(mosquitto).coordinator("--http", ":0", "--watch-broker"))
     until(lambda: ("mdi_broker_dropped_messages_total", ()) in scrape(server))
 
 
