@@ -140,7 +140,8 @@ class CoordinatorShell(Shell):
         self.decision: str | None = None
         self.decisions = 0
         self.dead_letters = 0
-        self.broker_dropped: int | None = None
+        # Mosquitto tells of changes, and for a minute: who hears nothing may take it that nothing is new.
+        self.broker_dropped = 0 if settings.watch_broker else None
         self.metrics: Metrics | None = None
         self._began = False
 

@@ -87,7 +87,7 @@ def shown(broker: Broker, name: str, folder: Path) -> Iterator[tuple[Pipeline, S
     with Pipeline(broker, name, folder) as pipeline:
         processes = {device: pipeline.device(device, stages) for device, stages in STAGES.items()}
         processes["source-1"] = pipeline.source()
-        processes["coordinator"] = pipeline.coordinator("--http", ":0")
+        processes["coordinator"] = pipeline.coordinator("--http", ":0", "--watch-broker")
         server = where(processes["coordinator"])
         pipeline.ready("source-1")
         for device, stages in STAGES.items():

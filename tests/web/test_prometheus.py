@@ -29,7 +29,7 @@ def watched(
     folder = tmp_path_factory.mktemp("prometheus")
     with Pipeline(mosquitto, next(names), folder) as pipeline:
         pipeline.env |= {"MDI_HTTP": "0.0.0.0:0", "MDI_HTTP_TOKEN": TOKEN}
-        processes = {"coordinator": pipeline.coordinator(), "source-1": pipeline.source()}
+        processes = {"coordinator": pipeline.coordinator("--watch-broker"), "source-1": pipeline.source()}
         processes |= {device: pipeline.device(device, stages) for device, stages in STAGES.items()}
         pipeline.ready("source-1")
         for device, stages in STAGES.items():
