@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from homes import Home
@@ -187,8 +188,12 @@ def test_it_follows_who_comes_and_goes(mosquitto: Broker, listener: Listener, tm
         listener.policy(0.5)
         fewer = f"mdi/{listener.topics.pipeline}/threshold_2"
         until(lambda: fewer not in listener.home.entities, listener.home.entities.keys)
-        described = [json.loads(heard.payload) for heard in listener.client.on(listener.discovery.pipeline)]
-        farewell, last = described[-2:]
+
+        def described() -> list[dict[str, Any]]:
+            return [json.loads(heard.payload) for heard in listener.client.on(listener.discovery.pipeline)]
+
+        until(lambda: "threshold_2" not in described()[-1]["components"], described)
+        farewell, last = described()[-2:]
         assert farewell["components"].pop("threshold_2") == {"platform": "number"}
         assert farewell == last
 
