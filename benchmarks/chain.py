@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 import measure
 import networks
@@ -23,7 +24,7 @@ CUTS = {2: (6,), 3: (3, 10), 5: (3, 6, 10, 13)}
 
 def chain(rounds: int = 5) -> list[measure.Row]:
     """Chains whose stages take alike, and chains whose middle stage takes twice as long as the others."""
-    measured: list[measure.Row] = []
+    rows: list[measure.Row] = []
     with measure.broker() as url, tempfile.TemporaryDirectory() as folder:
         for devices, cuts in CUTS.items():
             bundle = Path(folder, f"{devices}")
@@ -32,39 +33,36 @@ def chain(rounds: int = 5) -> list[measure.Row]:
             for shape, middle in (("alike", 1.0), ("one twice as long", 2.0)):
                 seconds = [STAGE_S] * devices
                 seconds[devices // 2] *= middle
-                name = f"chain-{devices}-{middle:.0f}"
-                rates = _rates(url, name, bundle, seconds, rounds)
-                measured += [
+                rate = _rate(url, f"chain-{devices}-{middle:.0f}", bundle, seconds, rounds)
+                rows.append(
                     {
-                        "chain": name,
                         "devices": devices,
                         "stages": shape,
                         "slowest stage, frames/s": 1 / max(seconds),
                         "answers/s": rate,
                         "efficiency": rate * max(seconds),
                     }
-                    for rate in rates
-                ]
-    return [
-        {key: value for key, value in row.items() if key != "chain"}
-        for row in measure.medians(measured, "chain")
-    ]
+                )
+    return rows
 
 
-def _rates(url: BrokerURL, name: str, bundle: Path, seconds: Sequence[float], rounds: int) -> list[float]:
-    """Answers a second from the first to the last of each round; no frame leaves before the last stage."""
+def _rate(url: BrokerURL, name: str, bundle: Path, seconds: Sequence[float], rounds: int) -> float:
+    """The median of some rounds' rates; no frame leaves before the last stage."""
     specs = read_manifest(bundle).stages
     options = {"coordinator": ["--bundle", str(bundle)]}
     for spec, taken in zip(specs, seconds, strict=True):
         options[f"device-{spec.index}, stages {spec.index}"] = ["--emulate", str(spec.macs / taken)]
-    rates = []
-    with pipeline.running_pipeline(url, name, Path(bundle.parent), [[spec.index] for spec in specs], options):
+    stages = [[spec.index] for spec in specs]
+    with pipeline.running_pipeline(url, name, bundle.parent, stages, options):
         pipeline.set_policy(url, name, {"strategy": "no-exit"})
-        for _ in range(rounds):
-            times: list[float] = []
-            pipeline.stream(url, name, FRAMES, heard=lambda times=times: times.append(time.monotonic()))  # type: ignore[misc]
-            rates.append((len(times) - 1) / (times[-1] - times[0]))
-    return rates
+        return median(_round(url, name) for _ in range(rounds))
+
+
+def _round(url: BrokerURL, name: str) -> float:
+    """Answers a second, from the first to the last."""
+    times: list[float] = []
+    pipeline.stream(url, name, FRAMES, heard=lambda: times.append(time.monotonic()))
+    return (len(times) - 1) / (times[-1] - times[0])
 
 
 def main() -> None:

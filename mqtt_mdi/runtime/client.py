@@ -112,7 +112,6 @@ class Connection:
         self._hung_up = False
         self._own = {own, will.topic if will else None}
         self._denied: set[str] = set()
-        self._spared: set[int] = set()
         client = BufferedClient(client_id, manual_ack=manual_ack)
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.on_socket_open = self._socket_opened
@@ -132,14 +131,9 @@ class Connection:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
         self._client = client
 
-    def subscribe(self, topic: str, qos: int = 0, *, needed: bool = True) -> None:
-        """Subscribe; retained messages come at each new subscription.
-
-        A broker that forbids what is `needed` is of no use to us; of what is not, we hear nothing then.
-        """
-        _, mid = self._client.subscribe(topic, options=SubscribeOptions(qos=qos))
-        if not needed and mid is not None:
-            self._spared.add(mid)
+    def subscribe(self, topic: str, qos: int = 0) -> None:
+        """Subscribe; retained messages come at each new subscription."""
+        self._client.subscribe(topic, options=SubscribeOptions(qos=qos))
 
     def unsubscribe(self, topic: str) -> None:
         """Hear no more of a topic."""
@@ -347,7 +341,6 @@ class Connection:
         self.connected = True
         self._epoch += 1
         self._pause = BACKOFF_S[0]
-        self._spared.clear()
         log.info("connected to %s", self.url)
         self.on_connected()
 
@@ -361,11 +354,9 @@ class Connection:
             )
 
     def _suback(
-        self, _client: paho.Client, _data: object, mid: int, reasons: list[ReasonCode], _props: object
+        self, _client: paho.Client, _data: object, _mid: int, reasons: list[ReasonCode], _props: object
     ) -> None:
-        if mid in self._spared:
-            self._spared.discard(mid)
-        elif any(str(reason) == _NOT_AUTHORISED for reason in reasons):
+        if any(str(reason) == _NOT_AUTHORISED for reason in reasons):
             self._refused("it does not let this user subscribe to what we must hear; check the user's role")
 
     def _publish_denied(self, topic: str, reason: ReasonCode) -> None:

@@ -171,7 +171,7 @@ class CoordinatorShell(Shell):
             self.connection.subscribe(topic, qos=1)
         self.connection.subscribe(self.topics.device())
         if self.settings.watch_broker:
-            self.connection.subscribe(DROPPED, needed=False)
+            self.connection.subscribe(DROPPED)
         self._publish_state()
 
     def received(self, message: Message, topic: Topic) -> None:

@@ -243,13 +243,3 @@ def test_a_broker_that_lets_us_in_but_not_subscribe_is_an_error(brokers: Brokers
             with pytest.raises(ConfigError, match="it does not let this user subscribe"):
                 until(lambda: opened.poll(1.0) is None)
         served.join()
-
-
-def test_what_we_need_not_hear_may_be_forbidden(brokers: Brokers) -> None:
-    connack, denied, publish = b"\x20\x03\x00\x00\x00", b"\x90\x04\x00\x01\x00\x87", b"\x30\x05\x00\x01t\x00x"
-    with closing(OwnPeer(brokers)) as peer:
-        served = peer.serve(connack + denied + publish)
-        with closing(Connection(peer.url, "listener")) as opened:
-            opened.on_connected = lambda: opened.subscribe("anything", needed=False)
-            assert until(lambda: opened.poll(1.0))[0].payload == b"x"
-        served.join()
