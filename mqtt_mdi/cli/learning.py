@@ -60,6 +60,12 @@ _LEARNING = (
         help="Mirror half of the pictures at random; letters, digits and arrows must not be.",
     ),
     click.option(
+        "--erase",
+        type=click.IntRange(0, 512),
+        default=0,
+        help="Side of a square hidden in each picture, in pixels.",
+    ),
+    click.option(
         "--seed", type=click.IntRange(0, 2**31), default=1, envvar="MDI_SEED", help="Of everything random."
     ),
     click.option(
@@ -102,7 +108,7 @@ def known_data_options(command: F) -> F:
 
 
 def learning_options(command: F) -> F:
-    """--batch, --shift, --mirror, --seed, --threads and --device."""
+    """--batch, --shift, --mirror, --erase, --seed, --threads and --device."""
     return _with(_LEARNING)(command)
 
 

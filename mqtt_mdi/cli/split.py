@@ -1,10 +1,7 @@
 """`mqtt-mdi split`: from a network of one's own to a bundle that devices can run."""
 
-import sys
 from contextlib import nullcontext
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -95,6 +92,7 @@ def split(
     learning_rate: float,
     shift: int,
     mirror: bool,
+    erase: int,
     seed: int,
     threads: int,
     device: str,
@@ -118,6 +116,7 @@ def split(
         import torch  # noqa: PLC0415 -- devices, which share this command line, have no torch
 
         from mqtt_mdi.datasets.normalisation import Normalisation  # noqa: PLC0415
+        from mqtt_mdi.splitting.rebuild import built  # noqa: PLC0415
         from mqtt_mdi.splitting.run import (  # noqa: PLC0415
             Choices,
             split_module_bundle,
@@ -139,7 +138,7 @@ def split(
         )
     console = Console()
     torch.manual_seed(seed)
-    module = None if is_file else _build(network)
+    module = None if is_file else built(network)
     out = out or Path("runs", Path(network).stem if is_file else network.partition(":")[0].rpartition(".")[2])
     new_folder(out)
     with console.status(f"reading {dataset}"):
@@ -148,7 +147,13 @@ def split(
     sample = usual_sample(found.test.labels) if sample is None else sample
     torch.set_num_threads(threads)
     recipe = Recipe(
-        epochs=epochs, batch=batch, learning_rate=learning_rate, shift=shift, mirror=mirror, seed=seed
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        shift=shift,
+        mirror=mirror,
+        erase=erase,
+        seed=seed,
     )
     normalise = Normalisation(mean, std) if mean and std else None
     choices = Choices(samples, hold_out, sample, max_accuracy_loss, recipe, normalise, chosen_device(device))
@@ -176,23 +181,3 @@ def split(
                 )
     console.print(f"bundle written to {out}")
     print_bundle(describe(out), console)
-
-
-def _build(network: str) -> Any:  # noqa: ANN401 -- a torch module, and torch is not imported here
-    """Import and call `package.module:build`; raises ConfigError."""
-    from torch import nn  # noqa: PLC0415 -- devices have no torch
-
-    module, colon, function = network.partition(":")
-    if not (module and colon and function):
-        raise ConfigError(
-            f"{network!r} is no network: expected package.module:build, or a file that ends in .onnx"
-        )
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        built = getattr(import_module(module), function)()
-    except Exception as error:  # whatever a stranger's code raises
-        raise ConfigError(f"{network} cannot be built: {type(error).__name__}: {error}") from error
-    if not isinstance(built, nn.Module):
-        raise ConfigError(f"{network} gives {type(built).__name__}, expected a torch.nn.Module")
-    return built

@@ -1,10 +1,14 @@
 """`mqtt-mdi train`: from a data set to a bundle that devices can run."""
 
+import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
+from mqtt_mdi.bundle.manifest import read_manifest
+from mqtt_mdi.bundle.written import WEIGHTS_FILE
 from mqtt_mdi.cli.inspect import describe, numbers, print_bundle
 from mqtt_mdi.cli.learning import (
     chosen_device,
@@ -14,9 +18,12 @@ from mqtt_mdi.cli.learning import (
     new_folder,
     training_bar,
 )
-from mqtt_mdi.datasets.labelled import usual_hold_out, usual_sample
+from mqtt_mdi.datasets.labelled import Dataset, usual_hold_out, usual_sample
 from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mqtt_mdi.training.teacher import Teacher
 
 
 @click.command(
@@ -38,16 +45,12 @@ from mqtt_mdi.errors import ConfigError
     "--learning-rate", type=click.FloatRange(0, min_open=True), default=0.15, help="The highest of a run."
 )
 @click.option(
-    "--erase",
-    type=click.IntRange(0, 512),
-    default=0,
-    help="Side of a square hidden in each picture, in pixels.",
-)
-@click.option(
     "--width", type=click.FloatRange(0.1, 4), default=0.5, envvar="MDI_WIDTH", help="Share of channels."
 )
 @click.option(
-    "--method", default="distilled", help="How the exits learn: distilled (from the last one, too) or joint."
+    "--method",
+    help="How the exits learn: distilled (from the last one, too), joint, or taught (by a teacher).  "
+    "[default: taught with --teacher, distilled without]",
 )
 @click.option(
     "--exit-weights",
@@ -58,6 +61,11 @@ from mqtt_mdi.errors import ConfigError
     "--weights",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Start from these, a state dictionary with torchvision's names (.pth or .safetensors).",
+)
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Learn from the answers of this bundle, that of a better network for the same classes.",
 )
 @measuring_options
 def train(
@@ -71,13 +79,14 @@ def train(
     width: float,
     shift: int,
     mirror: bool,
+    erase: int,
     seed: int,
     threads: int,
     learning_rate: float,
-    erase: int,
-    method: str,
+    method: str | None,
     exit_weights: tuple[float, ...] | None,
     weights: Path | None,
+    teacher: Path | None,
     device: str,
     hold_out: int | None,
     max_accuracy_loss: float,
@@ -129,7 +138,7 @@ def train(
                 shift=shift,
                 mirror=mirror,
                 erase=erase,
-                method=method,
+                method=method or ("taught" if teacher else "distilled"),
                 exit_weights=exit_weights or (),
                 seed=seed,
             ),
@@ -138,7 +147,27 @@ def train(
             sample=sample,
             progress=show,
             weights=weights,
+            teacher=_teacher(teacher, samples, chosen_device(device)) if teacher else None,
             device=chosen_device(device),
         )
     console.print(f"bundle written to {out}")
     print_bundle(describe(out), console)
+
+
+def _teacher(folder: Path, dataset: Dataset, device: str) -> "Teacher":
+    """The network of a bundle, to teach; raises ConfigError or BundleError."""
+    from mqtt_mdi.datasets.normalisation import Normalisation  # noqa: PLC0415
+    from mqtt_mdi.splitting.rebuild import trained_network_of  # noqa: PLC0415
+    from mqtt_mdi.training.teacher import Teacher  # noqa: PLC0415
+
+    manifest = read_manifest(folder)
+    shape = dataset.train.pictures.shape[1:]
+    if (manifest.classes, manifest.input.shape) != (dataset.class_names, shape):
+        raise ConfigError(
+            f"--teacher {folder} knows {len(manifest.classes)} classes of pictures {manifest.input.shape}, "
+            f"the data has {len(dataset.class_names)} of {shape}; expected the same classes and size"
+        )
+    network, recipe = trained_network_of(folder, manifest), manifest.trained.recipe
+    weights = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:12]
+    name = f"{recipe.get('network', recipe.get('model'))} {weights}"
+    return Teacher(name, network, Normalisation(manifest.input.mean, manifest.input.std), device)

@@ -1,5 +1,6 @@
 """From pixels to what a network takes: each channel with mean 0 and deviation 1."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,17 @@ class Normalisation:
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Map (N, C, H, W) uint8 to normalised float32."""
-        mean = torch.tensor(self.mean, device=pictures.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=pictures.device).view(1, -1, 1, 1)
-        return (pictures.float() / 255 - mean) / std
+        return (pictures.float() / 255 - _channels(self.mean, pictures)) / _channels(self.std, pictures)
+
+    def instead_of(self, other: "Normalisation", pictures: Tensor) -> Tensor:
+        """Pictures (N, C, H, W) that `other` has normalised, normalised by this one instead."""
+        scale = [had / want for had, want in zip(other.std, self.std, strict=True)]
+        offset = [(had - want) / std for had, want, std in zip(other.mean, self.mean, self.std, strict=True)]
+        return pictures * _channels(scale, pictures) + _channels(offset, pictures)
+
+
+def _channels(values: Sequence[float], pictures: Tensor) -> Tensor:
+    return torch.tensor(values, device=pictures.device).view(1, -1, 1, 1)
 
 
 def normalisation(pictures: NDArray[np.uint8]) -> Normalisation:

@@ -19,8 +19,8 @@ _LIMIT = 4.0
 """Standard deviations of a code's channel that are kept; hardly any value lies beyond."""
 _STEP = _LIMIT / 127
 _DIMENSIONS = 3
-_WIDE = 32
-"""Channels of a code with which a pointwise convolution is enough."""
+_WIDE, _VERY_WIDE = 32, 64
+"""Channels of a code with which pointwise convolutions are enough, and with which one to decode is."""
 
 
 def bottleneck(shape: Sequence[int], ratio: float) -> tuple[nn.Module, nn.Module]:
@@ -35,7 +35,10 @@ def bottleneck(shape: Sequence[int], ratio: float) -> tuple[nn.Module, nn.Module
     channels, height, width = shape
     fewer = int(_INT8_SAVES * channels / ratio)
     if fewer >= _WIDE:
-        return _encoder(nn.Conv2d(channels, fewer, 1, bias=False)), nn.Conv2d(fewer, channels, 1)
+        encoder = _encoder(nn.Conv2d(channels, fewer, 1, bias=False))
+        if fewer >= _VERY_WIDE:
+            return encoder, nn.Conv2d(fewer, channels, 1)
+        return encoder, _decoder(nn.Conv2d(fewer, 2 * channels, 1, bias=False), channels)
     room = _INT8_SAVES * channels * height * width / (ceil(height / 2) * ceil(width / 2))
     code = int(room / ratio)
     if code < 1:
@@ -43,19 +46,24 @@ def bottleneck(shape: Sequence[int], ratio: float) -> tuple[nn.Module, nn.Module
             f"a bottleneck of {ratio:g} leaves nothing of an activation of shape {tuple(shape)}; choose at "
             f"most {int(room)}"
         )
-    decoder = nn.Sequential(
-        nn.ConvTranspose2d(
-            code, 2 * channels, 3, 2, 1, output_padding=(1 - height % 2, 1 - width % 2), bias=False
-        ),
-        nn.BatchNorm2d(2 * channels),
-        nn.ReLU6(inplace=True),
-        nn.Conv2d(2 * channels, channels, 1),
+    upsampling = nn.ConvTranspose2d(
+        code, 2 * channels, 3, 2, 1, output_padding=(1 - height % 2, 1 - width % 2), bias=False
     )
-    return _encoder(nn.Conv2d(channels, code, 3, 2, 1, bias=False)), decoder
+    return _encoder(nn.Conv2d(channels, code, 3, 2, 1, bias=False)), _decoder(upsampling, channels)
 
 
 def _encoder(convolution: nn.Conv2d) -> nn.Module:
     return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels, affine=False), _Stepped())
+
+
+def _decoder(widening: nn.Module, channels: int) -> nn.Module:
+    """From what `widening` gives, of twice as many channels, to `channels`."""
+    return nn.Sequential(
+        widening,
+        nn.BatchNorm2d(2 * channels),
+        nn.ReLU6(inplace=True),
+        nn.Conv2d(2 * channels, channels, 1),
+    )
 
 
 class _Stepped(nn.Module):

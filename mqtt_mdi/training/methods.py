@@ -15,6 +15,8 @@ Method = Callable[[Sequence[float]], Loss]
 
 _SMOOTHING = 0.05
 _TEMPERATURE = 2.0
+_TEACHERS_TEMPERATURE = 4.0
+_TEACHERS_SHARE = 0.9
 
 
 def joint(weights: Sequence[float]) -> Loss:
@@ -51,7 +53,28 @@ def distilled(weights: Sequence[float]) -> Loss:
     return loss
 
 
-METHODS: dict[str, Method] = {"distilled": distilled, "joint": joint}
+def taught(weights: Sequence[float]) -> Loss:
+    """A tenth of the joint loss, and the rest is each exit's divergence from a teacher's logits, given last.
+
+    Knowledge distillation (Hinton et al., arXiv 1503.02531), section 2, with the share and the temperature
+    that Tian et al. (arXiv 1910.10699), section 4, take for it.
+    """
+    hard = joint(weights)
+
+    def loss(logits: list[Tensor], labels: Tensor) -> Tensor:
+        *exits, teacher = logits
+        wanted = functional.softmax(teacher.detach() / _TEACHERS_TEMPERATURE, dim=1)
+        total = (1 - _TEACHERS_SHARE) * hard(exits, labels)
+        for weight, said in zip(weights, exits, strict=True):
+            student = functional.log_softmax(said / _TEACHERS_TEMPERATURE, dim=1)
+            soft = functional.kl_div(student, wanted, reduction="batchmean") * _TEACHERS_TEMPERATURE**2
+            total = total + _TEACHERS_SHARE * weight * soft
+        return total
+
+    return loss
+
+
+METHODS: dict[str, Method] = {"distilled": distilled, "joint": joint, "taught": taught}
 
 
 def loss_of(name: str, weights: Sequence[float], exits: int) -> Loss:

@@ -21,6 +21,7 @@ from mqtt_mdi.training.curves import watch_into
 from mqtt_mdi.training.loop import Progress, fit
 from mqtt_mdi.training.methods import loss_of
 from mqtt_mdi.training.recipe import Recipe
+from mqtt_mdi.training.teacher import Taught, Teacher
 
 
 def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the caller
@@ -37,19 +38,23 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
     sample: int,
     progress: Progress,
     weights: Path | None = None,
+    teacher: Teacher | None = None,
     device: str = "cpu",
 ) -> Manifest:
     """Train a registered model jointly at all exits and export it to the folder `out`.
 
     `held_out` training pictures are kept from fitting for calibration and thresholds; `sample` test
     pictures go into the bundle, 0 for none. `weights` are a backbone's to start from, with torchvision's
-    names. Raises ConfigError for choices that do not fit the data.
+    names; the method `taught` needs a `teacher`. Raises ConfigError for choices that do not fit the data.
     """
     train, test = dataset.train, dataset.test
     if not 1 < held_out < len(train.labels):
         raise ConfigError(
             f"--hold-out {held_out}: choose 2 to {len(train.labels) - 1} of the training pictures"
         )
+    if (recipe.method == "taught") != (teacher is not None):
+        needs = "has no use for a" if teacher else "needs a"
+        raise ConfigError(f"--method {recipe.method} {needs} --teacher: only `taught` goes with one")
     drawn = draw_sample(test.pictures, test.labels, sample, recipe.seed) if sample else None
     mask = hold_out(train.labels, held_out, recipe.seed)
     normalise = normalisation(train.pictures)
@@ -61,7 +66,7 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
     loss = loss_of(recipe.method, recipe.exit_weights, len(network.stages()))
     out.mkdir(parents=True, exist_ok=True)
     fitted = fit(
-        network,
+        Taught(network, teacher, normalise) if teacher else network,
         train[~mask],
         normalise,
         recipe,
@@ -71,10 +76,13 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
         watch=watch_into(out, train[mask], normalise),
         device=device,
     )
+    trained = fitted.student if isinstance(fitted, Taught) else fitted
     settings = asdict(recipe) | {"exit_weights": ",".join(map(str, recipe.exit_weights))}
+    if teacher:
+        settings["teacher"] = teacher.name
     with written_whole(out) as partial:
         manifest = export_bundle(
-            fitted,
+            trained,
             partial,
             name,
             Evaluation(dataset.class_names, normalise, train[mask], test, max_accuracy_loss),

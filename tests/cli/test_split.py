@@ -4,15 +4,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from safetensors.torch import save_file
 
 from mqtt_mdi.bundle.manifest import read_manifest
 from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.cli.split import split
+from mqtt_mdi.cli.train import train
 from mqtt_mdi.datasets.registry import read_dataset
-from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.errors import BundleError, ConfigError
 from mqtt_mdi.export.convert import evaluation_of
 from mqtt_mdi.splitting.run import Choices, _evaluation, split_onnx_bundle
 from mqtt_mdi.splitting.tapped import Split
@@ -105,6 +108,37 @@ def test_a_module_is_trained_with_its_exits_and_keeps_its_own(tmp_path: Path) ->
     assert manifest.input.mean == (0.3, 0.3, 0.3)
     assert manifest.stages[1].exit_macs == 128 * 2
     assert manifest.exit_accuracy[-1] >= 0.9
+
+
+def teach(bundle: Path, *arguments: str) -> str:
+    options = ["--dataset", "pictures", "--data", "pictures", "--hold-out", "20", "--sample", "0"]
+    options += ["--model", "resnet18", "--width", "0.125", "--batch", "20", "--epochs", "1", "--threads", "1"]
+    result = CliRunner().invoke(
+        train, [*options, "--teacher", str(bundle), *arguments], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_network_that_was_split_teaches_another_one(folder: Path, tmp_path: Path) -> None:
+    bundle, out = tmp_path / "bundle", tmp_path / "student"
+    run("colour_network:build", "--cut", "2", "--out", str(bundle), "--epochs", "1")
+    # A network that `train` has written teaches as well.
+    teach(bundle, "--out", str(out))
+    assert str(read_manifest(out).trained.recipe["teacher"]).startswith("colour_network:build ")
+    teach(out, "--out", str(tmp_path / "third"))
+    assert str(read_manifest(tmp_path / "third").trained.recipe["teacher"]).startswith("resnet18 ")
+    with pytest.raises(
+        ConfigError, match=r"knows 2 classes of pictures \(3, 8, 8\), the data has 2 of \(3, 16"
+    ):
+        teach(bundle, "--size", "16", "--out", str(tmp_path / "large"))
+    save_file({"module.1.weight": torch.zeros(1)}, bundle / "weights.safetensors")
+    with pytest.raises(BundleError, match="does not fit colour_network:build"):
+        teach(bundle, "--out", str(tmp_path / "other"))
+    save_onnx(folder / "colour.onnx")
+    run("colour.onnx", "--cut", "r1", "--out", str(tmp_path / "onnx"), "--epochs", "1")
+    with pytest.raises(BundleError, match=r"names no model, or weights\.safetensors is missing"):
+        teach(tmp_path / "onnx", "--out", str(tmp_path / "untaught"))
 
 
 def test_an_onnx_file_gets_exits(folder: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ PICTURES = Labelled(SAMPLE.pictures[:600, None].copy(), SAMPLE.labels[:600].asty
 
 
 @given(
-    channels=st.integers(1, 24) | st.sampled_from([64, 256, 512]),
+    channels=st.integers(1, 24) | st.sampled_from([64, 128, 256, 512]),
     height=st.integers(1, 9),
     width=st.integers(1, 9),
     ratio=st.floats(4, 64),

@@ -46,10 +46,26 @@ def test_early_exits_learn_from_the_last_and_not_the_other_way_round() -> None:
     assert after < before
 
 
+def test_with_a_teacher_all_exits_learn_mostly_what_it_says() -> None:
+    exits, teacher = said(5), said(6)[0]
+    loss_of("taught", (), 3)([*exits, teacher], LABELS).backward()  # type: ignore[no-untyped-call]
+    assert teacher.grad is None
+    for weight, exit_ in zip((0.5, 0.5, 1), exits, strict=True):
+        labelled, imitating = (exit_.detach().clone().requires_grad_() for _ in range(2))
+        functional.cross_entropy(labelled, LABELS, label_smoothing=0.05).backward()  # type: ignore[no-untyped-call]
+        # The gradient of the divergence at temperature 4, times 16, is 4 times what the answers differ by.
+        softer = functional.softmax(imitating / 4, 1) - functional.softmax(teacher / 4, 1)
+        assert labelled.grad is not None
+        assert exit_.grad is not None
+        expected = weight * (0.1 * labelled.grad + 0.9 * 4 * softer / len(LABELS))
+        torch.testing.assert_close(exit_.grad, expected.detach())
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_an_exit_of_weight_zero_learns_nothing(name: str) -> None:
     logits = said(4)
-    loss_of(name, (0, 1, 1), 3)(logits, LABELS).backward()  # type: ignore[no-untyped-call]
+    taught = [said(5)[0]] if name == "taught" else []
+    loss_of(name, (0, 1, 1), 3)([*logits, *taught], LABELS).backward()  # type: ignore[no-untyped-call]
     assert logits[0].grad is None or not logits[0].grad.any()
     assert logits[1].grad is not None
     assert logits[1].grad.any()
@@ -62,5 +78,5 @@ def test_weights_that_do_not_fit(weights: tuple[float, ...]) -> None:
 
 
 def test_an_unknown_method() -> None:
-    with pytest.raises(ConfigError, match="no training method 'magic'; known: distilled, joint"):
+    with pytest.raises(ConfigError, match="no training method 'magic'; known: distilled, joint, taught"):
         loss_of("magic", (), 3)
