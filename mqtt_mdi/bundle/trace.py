@@ -1,4 +1,4 @@
-"""The exit trace: what every exit said of every sample, so that policies can be replayed."""
+"""Exit traces: what every exit said of every sample, so that policies can be replayed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,9 @@ from mqtt_mdi.bundle.manifest import OperatingPoint
 from mqtt_mdi.errors import BundleError, ConfigError
 
 TRACE_FILE = "trace.npz"
+"""Of the test samples: figures are replayed from it, nothing is chosen by it."""
+HELD_OUT_FILE = "held-out.npz"
+"""Of the samples held out from training: thresholds and plans are found on it."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,14 @@ class ExitTrace:
         return np.equal(self.label, self.truth[:, None])
 
 
-def write_trace(trace: ExitTrace, folder: Path) -> None:
+def write_trace(trace: ExitTrace, folder: Path, name: str = TRACE_FILE) -> None:
     """Write a trace into a bundle folder."""
-    write_arrays(folder / TRACE_FILE, score=trace.score, label=trace.label, truth=trace.truth)
+    write_arrays(folder / name, score=trace.score, label=trace.label, truth=trace.truth)
 
 
-def read_trace(folder: Path) -> ExitTrace:
-    """Read the trace of a bundle folder; raises BundleError when it is missing or damaged."""
-    path = folder / TRACE_FILE
+def read_trace(folder: Path, name: str = TRACE_FILE) -> ExitTrace:
+    """Read a trace of a bundle folder; raises BundleError when it is missing or damaged."""
+    path = folder / name
     score, label, truth = read_arrays(path, ("score", "label", "truth"))
     if score.dtype.kind != "f" or label.dtype.kind not in "ui" or truth.dtype.kind not in "ui":
         raise BundleError(

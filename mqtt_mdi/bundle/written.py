@@ -8,12 +8,20 @@ from tempfile import TemporaryDirectory
 from mqtt_mdi.bundle.manifest import MANIFEST_FILE
 from mqtt_mdi.bundle.sample import SAMPLE_FILE
 from mqtt_mdi.bundle.sealed import SIGNATURE_FILE
-from mqtt_mdi.bundle.trace import TRACE_FILE
+from mqtt_mdi.bundle.trace import HELD_OUT_FILE, TRACE_FILE
 from mqtt_mdi.errors import ConfigError
 
 WEIGHTS_FILE = "weights.safetensors"
 
-_REPLACED = (MANIFEST_FILE, SIGNATURE_FILE, TRACE_FILE, SAMPLE_FILE, WEIGHTS_FILE, "stage-*.onnx")
+_REPLACED = (
+    MANIFEST_FILE,
+    SIGNATURE_FILE,
+    TRACE_FILE,
+    HELD_OUT_FILE,
+    SAMPLE_FILE,
+    WEIGHTS_FILE,
+    "stage-*.onnx",
+)
 
 
 @contextmanager

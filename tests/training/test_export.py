@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mqtt_mdi.bundle.manifest import Manifest, Training, read_manifest
 from mqtt_mdi.bundle.stages import read_stage
-from mqtt_mdi.bundle.trace import operating_point, read_trace
+from mqtt_mdi.bundle.thresholds import choose_thresholds
+from mqtt_mdi.bundle.trace import HELD_OUT_FILE, operating_point, read_trace
 from mqtt_mdi.bundle.written import WEIGHTS_FILE
 from mqtt_mdi.datasets.labelled import Labelled
 from mqtt_mdi.datasets.normalisation import Normalisation
@@ -78,6 +79,8 @@ def test_the_bundle_reads_as_it_was_written(exported: Exported) -> None:
     np.testing.assert_array_equal(trace.truth, exported.test.labels)
     shares = exported.manifest.macs_shares
     assert operating_point(trace, exported.manifest.thresholds, shares) == exported.manifest.operating_point
+    held_out = read_trace(exported.folder, HELD_OUT_FILE)
+    assert choose_thresholds(held_out, shares, 0.01) == exported.manifest.thresholds
     assert exported.manifest.exit_accuracy == pytest.approx(trace.correct.mean(axis=0).tolist())
 
 
