@@ -50,7 +50,7 @@ class Evaluation:
 def assemble(
     folder: Path, name: str, graphs: Sequence[StageGraph], evaluation: Evaluation, training: Training
 ) -> Manifest:
-    """Write manifest, stage graphs and exit traces into `folder`; raises BundleError where they do not fit."""
+    """Write manifest, stage graphs and exit traces into `folder`; raises BundleError if they do not fit."""
     folder.mkdir(parents=True, exist_ok=True)
     specs = [stage_spec(stage, index) for index, stage in enumerate(graphs, start=1)]
     threads = os.cpu_count() or 1
