@@ -51,10 +51,10 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process in MiB (proc(5), VmRSS in /proc/pid/status)."""
+def resident_mib(pid: int, *, peak: bool = False) -> float:
+    """Resident memory of a process in MiB, or its peak (proc(5), VmRSS and VmHWM in /proc/pid/status)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith("VmHWM:" if peak else "VmRSS:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"process {pid} has ended")
 

@@ -3,7 +3,7 @@
 import gc
 import heapq
 import json
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -61,7 +61,7 @@ def simulated(workers: int, frames: int) -> measure.Row:
     cpu, wall = time.process_time() - made, time.perf_counter() - began
     if report.answered != frames:
         raise RuntimeError(f"{report.answered} of {frames} frames were answered")
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    resident = measure.resident_mib(os.getpid(), peak=True)
     event, bare = 1e6 * cpu / report.events, 1e6 * bare_heap(workers, report.events) / report.events
     return {
         "workers": workers,

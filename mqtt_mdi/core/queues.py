@@ -8,6 +8,8 @@ from mqtt_mdi.core.types import FrameKey, Task
 
 DIGEST_BYTES = 16
 EMPTY = bytes(DIGEST_BYTES)
+FIRST_ROOM = 256
+"""Frames that a set of recent ones has room for at first: a simulation has thousands of such sets."""
 
 
 class OutputQueue:
@@ -78,19 +80,19 @@ class RecentSet:
 
 
 class RecentFrames:
-    """The last `limit` frames added, in memory taken at the start: 48 bytes for each, however long its name.
+    """The last `limit` frames added: 48 bytes for each, however long its name, and never more for a full one.
 
     A frame is known by 128 bits of its name's BLAKE2b digest: two frames share one as good as never,
     even where someone looks for such names. The digests stand in a ring, in the order in which they came,
     and in a table with open addressing (Knuth, The Art of Computer Programming, volume 3, section 6.4:
-    algorithms L and R).
+    algorithms L and R). Both double whenever the ring is full, up to the limit.
     """
 
     def __init__(self, limit: int) -> None:
-        self._ring = bytearray(limit * DIGEST_BYTES)
+        self._limit = limit * DIGEST_BYTES
+        self._ring = bytearray()
         self._next = 0
-        # Half of the places stay empty, so that a search is short.
-        self._table = bytearray(2 * limit * DIGEST_BYTES)
+        self._grow(min(limit, FIRST_ROOM) * DIGEST_BYTES)
 
     def __contains__(self, frame: FrameKey) -> bool:
         digest = _digest(frame)
@@ -101,12 +103,26 @@ class RecentFrames:
         digest = _digest(frame)
         if self._at(self._find(digest)) == digest:
             return
+        if self._next == len(self._ring):
+            self._grow(min(self._next, self._limit - self._next))
+            self._next %= len(self._ring)
         oldest = bytes(self._ring[self._next : self._next + DIGEST_BYTES])
         if oldest != EMPTY:
             self._remove(oldest)
         self._ring[self._next : self._next + DIGEST_BYTES] = digest
-        self._next = (self._next + DIGEST_BYTES) % len(self._ring)
+        self._next += DIGEST_BYTES
         self._put(self._find(digest), digest)
+
+    def _grow(self, more: int) -> None:
+        """Add room for so many bytes of digests to a full ring, and make a table to go with it."""
+        if not more:
+            return
+        known, self._ring = self._ring, self._ring + bytearray(more)
+        # Half of the places stay empty, so that a search is short.
+        self._table = bytearray(2 * len(self._ring))
+        for start in range(0, len(known), DIGEST_BYTES):
+            digest = bytes(known[start : start + DIGEST_BYTES])
+            self._put(self._find(digest), digest)
 
     def _home(self, digest: bytes) -> int:
         return int.from_bytes(digest[:8]) * DIGEST_BYTES % len(self._table)

@@ -25,6 +25,7 @@ from mqtt_mdi.splitting.module import first_line, taps
 from mqtt_mdi.splitting.onnx_file import Activations, CutGraph, cut_graph, with_exit
 from mqtt_mdi.splitting.read_onnx import read_graph
 from mqtt_mdi.splitting.tapped import Split, TappedModel
+from mqtt_mdi.training.curves import watch_into
 from mqtt_mdi.training.loop import fit
 from mqtt_mdi.training.methods import loss_of
 from mqtt_mdi.training.recipe import Recipe
@@ -95,6 +96,7 @@ def split_module_bundle(  # noqa: PLR0913 -- each is an independent choice of th
             progress=lambda epoch, step, steps, _: progress(
                 "training", epoch * steps + step + 1, recipe.epochs * steps
             ),
+            watch=watch_into(out, evaluation.held_out, evaluation.normalise),
             device=choices.device,
         )
     progress(_MEASURE, 0, 1)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtt_mdi.core.ledger import Ledger
-from mqtt_mdi.core.queues import OutputQueue, RecentFrames, RecentSet
+from mqtt_mdi.core.queues import FIRST_ROOM, OutputQueue, RecentFrames, RecentSet
 from mqtt_mdi.core.types import FrameKey, Task
 
 
@@ -67,17 +67,30 @@ def test_recent_frames_are_the_last_distinct_ones(limit: int, numbers: list[int]
         assert FrameKey("ca", f"m{number}") not in recent
 
 
-def test_recent_frames_take_all_their_memory_at_the_start() -> None:
-    limit = 1000
-    recent = RecentFrames(limit)
+@pytest.mark.parametrize("limit", [100, FIRST_ROOM, 1000, 4 * FIRST_ROOM])
+def test_recent_frames_take_48_bytes_each_and_no_more_when_full(limit: int) -> None:
     frames = [FrameKey("cam", f"{number:0128}") for number in range(5 * limit)]
     tracemalloc.start()
-    for frame in frames:
-        recent.add(frame)
-    held, _ = tracemalloc.get_traced_memory()
+    recent, held = RecentFrames(limit), []
+    for part in range(5):
+        for frame in frames[part * limit : (part + 1) * limit]:
+            recent.add(frame)
+        held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     assert [frame in recent for frame in frames] == [False] * 4 * limit + [True] * limit
-    assert held < limit
+    assert held[0] < 48 * limit + 2000
+    assert held[-1] < held[0] + 1000
+
+
+def test_recent_frames_are_known_while_room_is_made_for_more() -> None:
+    frames = [FrameKey("cam", str(number)) for number in range(3 * FIRST_ROOM)]
+    recent = RecentFrames(3 * FIRST_ROOM)
+    for number, frame in enumerate(frames):
+        assert frame not in recent
+        recent.add(frame)
+        assert frames[0] in recent
+        assert frames[number // 2] in recent
+    assert all(frame in recent for frame in frames)
 
 
 def test_the_books_must_balance() -> None:
