@@ -101,7 +101,7 @@ def test_a_frozen_module_gets_exits(tmp_path: Path) -> None:
 
 def test_a_module_is_trained_with_its_exits_and_keeps_its_own(tmp_path: Path) -> None:
     out = str(tmp_path / "bundle")
-    options = ["--cut", "2", "--no-freeze", "--epochs", "40", "--learning-rate", "0.1", "--shift", "0"]
+    options = ["--cut", "2", "--no-freeze", "--epochs", "60", "--learning-rate", "0.05", "--shift", "0"]
     output = run(
         "colour_network:build", *options, "--mean", "0.3,0.3,0.3", "--std", "0.2,0.2,0.2", "--out", out
     )
@@ -111,7 +111,7 @@ def test_a_module_is_trained_with_its_exits_and_keeps_its_own(tmp_path: Path) ->
     assert manifest.stages[1].exit_macs == 128 * 2
     assert manifest.exit_accuracy[-1] >= 0.9
     with (Path(out) / CURVES_FILE).open(newline="") as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(1, 41)]
+        assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(1, 61)]
 
 
 def teach(bundle: Path, *arguments: str) -> str:
