@@ -80,7 +80,7 @@ class RecentSet:
 
 
 class RecentFrames:
-    """The last `limit` frames added: 48 bytes for each, however long its name, and never more for a full one.
+    """The last `limit` frames added, in 48 bytes for each when full, however long their names.
 
     A frame is known by 128 bits of its name's BLAKE2b digest: two frames share one as good as never,
     even where someone looks for such names. The digests stand in a ring, in the order in which they came,
@@ -103,9 +103,10 @@ class RecentFrames:
         digest = _digest(frame)
         if self._at(self._find(digest)) == digest:
             return
-        if self._next == len(self._ring):
+        if self._next == self._limit:
+            self._next = 0
+        elif self._next == len(self._ring):
             self._grow(min(self._next, self._limit - self._next))
-            self._next %= len(self._ring)
         oldest = bytes(self._ring[self._next : self._next + DIGEST_BYTES])
         if oldest != EMPTY:
             self._remove(oldest)
@@ -115,8 +116,6 @@ class RecentFrames:
 
     def _grow(self, more: int) -> None:
         """Add room for so many bytes of digests to a full ring, and make a table to go with it."""
-        if not more:
-            return
         known, self._ring = self._ring, self._ring + bytearray(more)
         # Half of the places stay empty, so that a search is short.
         self._table = bytearray(2 * len(self._ring))

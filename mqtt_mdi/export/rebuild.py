@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from safetensors.torch import load_file
+from torch import nn
 
 from mqtt_mdi.bundle.manifest import Manifest
 from mqtt_mdi.bundle.written import WEIGHTS_FILE
@@ -31,8 +32,13 @@ def network_of(folder: Path, manifest: Manifest) -> Backbone:
         float(recipe.get("width", 1.0)),
         pixels=min(manifest.input.height, manifest.input.width),
     )
+    load_weights(network, path, str(recipe["model"]))
+    return network
+
+
+def load_weights(network: nn.Module, path: Path, name: str) -> None:
+    """Load a bundle's weights into the network that it names; raises BundleError when they do not fit."""
     try:
         network.load_state_dict(load_file(path))
     except Exception as error:  # each reader raises errors of its own
-        raise BundleError(f"{path} does not fit {recipe['model']}: {str(error)[:300]}") from error
-    return network
+        raise BundleError(f"{path} does not fit {name}: {str(error)[:300]}") from error

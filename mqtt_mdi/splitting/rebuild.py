@@ -5,13 +5,12 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from mqtt_mdi.bundle.manifest import Manifest
 from mqtt_mdi.bundle.written import WEIGHTS_FILE
-from mqtt_mdi.errors import BundleError, ConfigError
-from mqtt_mdi.export.rebuild import network_of
+from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.export.rebuild import load_weights, network_of
 from mqtt_mdi.splitting.tapped import Split, TappedModel
 
 
@@ -47,8 +46,5 @@ def trained_network_of(folder: Path, manifest: Manifest) -> nn.Module:
     )
     example = torch.zeros(2, *manifest.input.shape)
     network = TappedModel(built(split.network), split, example, len(manifest.classes))
-    try:
-        network.load_state_dict(load_file(path))
-    except Exception as error:  # each reader raises errors of its own
-        raise BundleError(f"{path} does not fit {split.network}: {str(error)[:300]}") from error
+    load_weights(network, path, split.network)
     return network

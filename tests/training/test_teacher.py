@@ -37,7 +37,7 @@ def teacher() -> Teacher:
 
 
 def pictures(count: int, seed: int) -> Labelled:
-    """Reddish pictures and others, all labelled alike: only a teacher can tell what to learn from them."""
+    """Pictures that are reddish, class 1, and others in turn."""
     rng = np.random.default_rng(seed)
     found = rng.integers(0, 100, (count, 3, 8, 8), np.uint8)
     found[::2, 0] += 150
