@@ -164,8 +164,9 @@ def hop(rounds: int = 5, tasks: int = 4000) -> list[measure.Row]:
                 for load, (batch, flight) in LOADS.items():
                     row: measure.Row = {"load": f"QoS {qos}, {load}"}
                     for name, (pid, topic) in rivals.items():
-                        before = measure.cpu_seconds(pid)
+                        before, began = measure.cpu_seconds(pid), time.perf_counter()
                         row[f"{name}, tasks a message out"] = driver.relay(topic, tasks, batch, flight, qos)
+                        row[f"{name}, tasks/s"] = tasks / (time.perf_counter() - began)
                         row[f"{name}, us"] = 1e6 * (measure.cpu_seconds(pid) - before) / tasks
                     measured.append(row)
     return [_compare(row) for row in measure.medians(measured, "load")]
@@ -179,6 +180,7 @@ def _compare(row: measure.Row) -> measure.Row:
         "paho relay, us": paho,
         "device, us": ours,
         "device / paho": ours / paho,
+        **{f"{name}, tasks/s": row.get(f"{name}, tasks/s", "") for name in ("C", "device")},
         "tasks a message out": row["device, tasks a message out"],
     }
 

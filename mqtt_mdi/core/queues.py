@@ -1,6 +1,6 @@
 """Bounded memory: queues of tasks, and the set of keys seen lately."""
 
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Hashable, Iterator
 from hashlib import blake2b
 
@@ -16,7 +16,7 @@ class OutputQueue:
     """Tasks that may leave, first in first out within each stage, so that none blocks another's."""
 
     def __init__(self) -> None:
-        self._by_stage: dict[int, deque[Task]] = {}
+        self._by_stage: defaultdict[int, deque[Task]] = defaultdict(deque)
         self._length = 0
 
     def __len__(self) -> int:
@@ -24,7 +24,7 @@ class OutputQueue:
 
     def append(self, task: Task) -> None:
         """Put a task last."""
-        self._by_stage.setdefault(task.stage, deque()).append(task)
+        self._by_stage[task.stage].append(task)
         self._length += 1
 
     def stages(self) -> list[int]:

@@ -250,9 +250,13 @@ class Worker:
         everything slower still.
         """
         sensor, frame_id, first = task.work
-        if (running := self.running) and running.stage >= first and running.work[:2] == (sensor, frame_id):
+        running = self.running
+        if running and running.frame_id == frame_id and running.sensor == sensor and running.stage >= first:
             return True
-        return any((sensor, frame_id, stage) in self._queued for stage in range(first, self.stage_count + 1))
+        for stage in range(first, self.stage_count + 1):  # noqa: SIM110 -- a generator takes twice the time
+            if (sensor, frame_id, stage) in self._queued:
+                return True
+        return False
 
     def _ignore(self, duplicate: Task) -> list[Effect]:
         """A second delivery, or another attempt at what waits here and will be done anyway."""
@@ -290,7 +294,7 @@ class Worker:
         time than I_n would have. With a full O_n the worker takes back or pauses: its input queue
         fills, and its neighbours stop sending.
         """
-        if self.running is not None:
+        if self.running is not None or not self._queued:
             return []
         full = len(self.output) >= self.policy.queue_limit
         waiting = [self.output.head(stage) for stage in self.output.stages() if stage in self.stages]

@@ -23,7 +23,7 @@ from mqtt_mdi.runtime.runner import Runner
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.runtime.trust import Trust, sealed_in
 from mqtt_mdi.wire.messages import DEVICE_STATE, OUTCOMES, POLICY
-from mqtt_mdi.wire.tasks import MAX_BATCH, TaskInput, decode_tasks, encode_tasks
+from mqtt_mdi.wire.tasks import MAX_BATCH, TaskInput, decode_tasks, encode_tasks, kind
 from mqtt_mdi.wire.topics import Topic, Topics, identifier
 
 log = logging.getLogger(__name__)
@@ -365,11 +365,12 @@ class Device(Shell):
 
 
 def _chunks(batch: list[tuple[Task, TaskInput]]) -> Iterable[list[tuple[Task, TaskInput]]]:
-    """Split a batch so that no message grows past the limits."""
+    """Split a batch so that no message grows past the limits, or holds inputs of several kinds."""
     part: list[tuple[Task, TaskInput]] = []
     size = 0
     for task, value in batch:
-        if part and (len(part) >= MAX_BATCH or size + task.size > BATCH_BYTES):
+        full = len(part) >= MAX_BATCH or size + task.size > BATCH_BYTES
+        if part and (full or kind(value) != kind(part[0][1])):
             yield part
             part, size = [], 0
         part.append((task, value))

@@ -36,7 +36,12 @@ CODECS: dict[str, messages.Codec[Any]] = {
 _CDDL = """\
 ; Made by `make schemas`; CDDL is RFC 8610.
 ; Payload of mdi/v1/{{pipeline}}/stage/{{stage}}/{{device}}: tasks of that stage with their inputs.
-batch = {{ tasks: [1*{batch} task], ? from: identifier, * tstr => any }}
+batch = {{
+  tasks: [1*{batch} task],
+  inputs: tensor / [1*{batch} frame],  ; one for each task, in their order
+  ? from: identifier,
+  * tstr => any,
+}}
 
 task = {{
   sensor: identifier,
@@ -46,14 +51,13 @@ task = {{
   ? attempt: uint .ge 1,     ; leases of the frame, 1 when absent
   ? hops: uint,              ; devices it was handed on to, 0 when absent
   ? admitted_at: float / int, ; seconds on the source's own clock, 0 when absent
-  input: tensor / frame,
   * tstr => any,
 }}
 
 ; Input of stage 1 alone: a sensor's frame as it came.
 frame = {{ type: {types}, data: bstr, * tstr => any }}
 
-; RFC 8746, section 3.1.1: row-major. An activation has the shape [1, channels, height, width].
+; RFC 8746, section 3.1.1: row-major. Activations have the shape [tasks, channels, height, width].
 tensor = #6.40([shape: [0*{dimensions} uint], elements: typed-array])
 
 ; RFC 8746, section 2.1: integers of 8 to 64 bits, floating point numbers of 16, 32 and 64.

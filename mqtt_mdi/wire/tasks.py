@@ -5,6 +5,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 import cbor2
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
@@ -12,7 +13,7 @@ from mqtt_mdi.core.types import Identifier, Task
 from mqtt_mdi.errors import ProtocolError
 from mqtt_mdi.wire.frames import CONTENT_TYPES, MAX_FRAME_BYTES, Frame
 from mqtt_mdi.wire.messages import explain
-from mqtt_mdi.wire.tensors import load_cbor, tensor_parts, unpack_tensor
+from mqtt_mdi.wire.tensors import load_cbor, stacked_parts, unpack_tensor
 
 MAX_BATCH = 256
 
@@ -38,26 +39,31 @@ def input_size(value: TaskInput) -> int:
     return len(value.data) if isinstance(value, Frame) else value.nbytes
 
 
-def encode_tasks(batch: Sequence[tuple[Task, TaskInput]], sender: str | None = None) -> bytes:
-    """A batch as CBOR: `{"from": device, "tasks": [{..., "input": array | {"type", "data"}}, ...]}`.
+def kind(value: TaskInput) -> object:
+    """What the inputs of one message have in common: an element type and a shape, or being frames."""
+    return Frame if isinstance(value, Frame) else (value.dtype, value.shape)
 
-    What is last in a map is a null, one byte, until its own bytes take the place: those of an activation
-    are not walked through by the encoder.
+
+def encode_tasks(batch: Sequence[tuple[Task, TaskInput]], sender: str | None = None) -> bytes:
+    """A batch as CBOR: `{"from": device, "tasks": [{...}, ...], "inputs": array | [{"type", "data"}, ...]}`.
+
+    Its inputs are of one `kind`. Activations, each of shape (1, ...), travel as one array (N, ...).
     """
-    opening = {} if sender is None else {"from": sender}
-    parts = [cbor2.dumps(opening | {"tasks": [None] * len(batch)})[: -len(batch)]]
-    for task, value in batch:
-        fields = dict(zip(_FIELDS, _fields_of(task), strict=True))
-        parts.append(cbor2.dumps(fields | {"input": None})[:-1])
-        if isinstance(value, Frame):
-            parts.append(cbor2.dumps({"type": value.content_type, "data": value.data}))
-        else:
-            parts += tensor_parts(value)
-    return b"".join(parts)
+    document: dict[str, Any] = {} if sender is None else {"from": sender}
+    document["tasks"] = [dict(zip(_FIELDS, _fields_of(task), strict=True)) for task, _ in batch]
+    frames = [value for _, value in batch if isinstance(value, Frame)]
+    if frames:
+        assert len(frames) == len(batch)
+        document["inputs"] = [{"type": frame.content_type, "data": frame.data} for frame in frames]
+        return cbor2.dumps(document)
+    # What is last in the map is a null, one byte, until an array takes the place: the encoder would walk
+    # through its elements.
+    opening = cbor2.dumps(document | {"inputs": None})[:-1]
+    return b"".join((opening, *stacked_parts([value for _, value in batch if not isinstance(value, Frame)])))
 
 
 def decode_tasks(data: bytes, stage: int) -> Batch:
-    """The tasks of a batch that came on the topic of `stage`.
+    """The tasks of a batch that came on the topic of `stage`; their inputs share the message's memory.
 
     Raises ProtocolError when any part of the batch is not as it should be; nothing of it is taken.
     """
@@ -70,7 +76,11 @@ def decode_tasks(data: bytes, stage: int) -> Batch:
         sender = _SENDER.validate_python(document.get("from"))
     except ValidationError as error:
         raise ProtocolError(f"from: {explain(error)}") from error
-    inputs = [_take_input(fields, stage) for fields in tasks]
+    inputs = _decode_inputs(document.get("inputs"), stage, len(tasks))
+    for fields, value in zip(tasks, inputs, strict=True):
+        if not isinstance(fields, dict):
+            raise ProtocolError(f"a task is a map, not {type(fields).__name__}")
+        fields["size"] = input_size(value)
     try:
         checked = _TASKS.validate_python(tasks)
     except ValidationError as error:
@@ -81,21 +91,19 @@ def decode_tasks(data: bytes, stage: int) -> Batch:
     return Batch(list(zip(checked, inputs, strict=True)), sender)
 
 
-def _take_input(fields: object, stage: int) -> TaskInput:
-    """Take its input out of a task's fields and put its size in."""
-    if not isinstance(fields, dict):
-        raise ProtocolError(f"a task is a map, not {type(fields).__name__}")
-    value = _decode_input(fields.pop("input", None), stage)
-    fields["size"] = input_size(value)
-    return value
+def _decode_inputs(value: object, stage: int, count: int) -> list[TaskInput]:
+    inputs = value if isinstance(value, list) else unpack_tensor(value)
+    if (isinstance(inputs, np.ndarray) and not inputs.ndim) or len(inputs) != count:
+        raise ProtocolError(f"{count} tasks need as many inputs: a list of frames or an array ({count}, ...)")
+    if isinstance(inputs, list):
+        return [_decode_frame(item, stage) for item in inputs]
+    return [inputs[index : index + 1] for index in range(count)]
 
 
-def _decode_input(value: object, stage: int) -> TaskInput:
-    if isinstance(value, dict):
-        kind, data = value.get("type"), value.get("data")
-        if stage != 1 or kind not in CONTENT_TYPES or not isinstance(data, bytes):
-            raise ProtocolError("a frame as input needs 'type', 'data' and stage 1")
-        if len(data) > MAX_FRAME_BYTES:
-            raise ProtocolError(f"frame of {len(data)} bytes: at most {MAX_FRAME_BYTES} are taken")
-        return Frame(kind, data)
-    return unpack_tensor(value)
+def _decode_frame(value: object, stage: int) -> Frame:
+    content_type, data = (value.get("type"), value.get("data")) if isinstance(value, dict) else (None, None)
+    if stage != 1 or content_type not in CONTENT_TYPES or not isinstance(data, bytes):
+        raise ProtocolError("a frame as input needs 'type', 'data' and stage 1")
+    if len(data) > MAX_FRAME_BYTES:
+        raise ProtocolError(f"frame of {len(data)} bytes: at most {MAX_FRAME_BYTES} are taken")
+    return Frame(content_type, data)

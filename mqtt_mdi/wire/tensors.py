@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -38,14 +39,16 @@ _FOREIGN_TAGS = (
 )  # fmt: skip
 
 
-def tensor_parts(array: NDArray[Any]) -> tuple[bytes, bytes]:
-    """What joined is the CBOR of an array: tag 40 around its shape and a typed array; and the elements."""
-    return _tensor_head(array.dtype, array.shape), array.tobytes()
+def stacked_parts(arrays: Sequence[NDArray[Any]]) -> tuple[bytes | memoryview, ...]:
+    """What joined is the CBOR of one array (N, ...), made of N alike, each of shape (1, ...)."""
+    first = arrays[0]
+    head = _tensor_head(first.dtype, (len(arrays), *first.shape[1:]))
+    return (head, *(np.ascontiguousarray(array).data for array in arrays))
 
 
 @lru_cache(maxsize=64)  # a device sends few shapes
 def _tensor_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """All of an array but its elements, which end it."""
+    """All of an array but its elements, which end it: tag 40 around its shape and a typed array."""
     tag = _TAGS.get(dtype)
     if tag is None:
         raise ProtocolError(f"arrays of {dtype} have no typed array in RFC 8746")
@@ -94,7 +97,11 @@ def load_cbor(data: bytes) -> object:
         _count_items(data)
     stream = io.BytesIO(data)
     decoder = cbor2.CBORDecoder(
-        stream, max_depth=MAX_DEPTH, allow_indefinite=False, semantic_decoders=_REFUSE_FOREIGN
+        stream,
+        read_size=len(data),
+        max_depth=MAX_DEPTH,
+        allow_indefinite=False,
+        semantic_decoders=_REFUSE_FOREIGN,
     )
     try:
         value: object = decoder.decode()
@@ -135,7 +142,7 @@ _REFUSE_FOREIGN = dict.fromkeys(_FOREIGN_TAGS, _refuse)
 
 def encode_tensor(array: NDArray[Any]) -> bytes:
     """One array as a CBOR document."""
-    return b"".join(tensor_parts(array))
+    return _tensor_head(array.dtype, array.shape) + array.tobytes()
 
 
 def decode_tensor(data: bytes) -> NDArray[Any]:

@@ -244,7 +244,7 @@ TARGETS = {
     "tasks-1": Target(
         partial(tasks, 1),
         (ProtocolError,),
-        (batch(1, encode_png(PICTURE), ACTIVATION), batch(1, Frame(CBOR, encode_tensor(PICTURE)))),
+        (batch(1, encode_png(PICTURE), Frame(CBOR, encode_tensor(PICTURE))), batch(1, ACTIVATION)),
         ("stage/1/device-1", "stage/1/any"),
     ),
     "tasks-2": Target(

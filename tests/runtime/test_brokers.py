@@ -1,6 +1,8 @@
 import os
+import platform
 import re
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,22 @@ def test_large_payloads_pass(broker: Broker) -> None:
     with Client(broker, "large") as client:
         client.publish("large", payload)
         assert client.wait_for(lambda heard: heard.topic == "large").payload == payload
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has such settings")
+def test_mosquitto_keeps_the_memory_of_large_messages() -> None:
+    burst = 100
+    with running_broker("mosquitto") as url, Client(Broker("mosquitto", url), "large") as client:
+        children = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children").read_text().split()
+        stats = [Path(f"/proc/{child}/stat") for child in children]
+        [stat] = [path for path in stats if "mosquitto" in path.read_text()]
+        faults = []
+        for told in (burst, 2 * burst):
+            for _ in range(burst):
+                client.publish("large", bytes(100_000))
+            client.wait_on("large", told)
+            faults.append(int(stat.read_text().rpartition(")")[2].split()[7]))
+    assert faults[1] - faults[0] < burst  # by default, 17 for each message
 
 
 def test_a_port_in_use_is_named(broker: Broker) -> None:

@@ -164,7 +164,7 @@ def test_a_big_endian_sender_is_understood(pipeline: Pipeline) -> None:
 def batch_without(name: str) -> bytes:
     fields = {"sensor": "cam", "frame_id": "1", "source": "tester", "stage": 2, "attempt": 1}
     value = cbor2.CBORTag(40, [list(SHAPE), cbor2.CBORTag(85, bytes(4 * int(np.prod(SHAPE))))])
-    return cbor2.dumps({"tasks": [{**{k: v for k, v in fields.items() if k != name}, "input": value}]})
+    return cbor2.dumps({"tasks": [{k: v for k, v in fields.items() if k != name}], "inputs": value})
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_shape_of_truth_values() -> None:
 
 
 def test_a_task_with_too_large_a_frame() -> None:
-    fields = {"sensor": "c", "frame_id": "1", "source": "s", "stage": 1}
-    large = {**fields, "input": {"type": PNG, "data": bytes(MAX_FRAME_BYTES + 1)}}
+    task = {"sensor": "c", "frame_id": "1", "source": "s", "stage": 1}
+    large = {"type": PNG, "data": bytes(MAX_FRAME_BYTES + 1)}
     with pytest.raises(ProtocolError, match=f"at most {MAX_FRAME_BYTES} are taken"):
-        decode_tasks(cbor2.dumps({"tasks": [large]}), 1)
+        decode_tasks(cbor2.dumps({"tasks": [task], "inputs": [large]}), 1)

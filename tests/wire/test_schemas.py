@@ -137,7 +137,7 @@ def test_the_version_of_a_policy_cannot_be_patched() -> None:
 def test_the_cddl_names_every_field_and_tag() -> None:
     text = schemas.cddl()
     assert set(_FIELDS) <= set(Task.__dataclass_fields__)
-    for name in (*_FIELDS, "input", "tasks"):
+    for name in (*_FIELDS, "inputs", "tasks"):
         assert f"{name}:" in text
     for tag in DTYPES:
         assert f"#6.{tag}(bstr)" in text

@@ -15,19 +15,28 @@ from mqtt_mdi.wire.frames import CONTENT_TYPES, PNG, Frame
 from mqtt_mdi.wire.tasks import MAX_BATCH, TaskInput, decode_tasks, encode_tasks, input_size
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
-ACTIVATIONS = hnp.arrays(
-    np.dtype("<f4"),
-    hnp.array_shapes(min_dims=4, max_dims=4, min_side=1, max_side=4),
-    elements=st.floats(width=32),
+STACKS = hnp.arrays(
+    st.sampled_from([np.dtype(name) for name in ("<f4", "<f2", ">f4", "|i1")]),
+    hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=5),
 )
 FRAMES = st.builds(Frame, st.sampled_from(CONTENT_TYPES), st.binary(max_size=64))
 
 
 @st.composite
+def activations(draw: st.DrawFn) -> list[np.ndarray]:
+    """Of one kind, some of them no neighbours in memory."""
+    stack = draw(STACKS)
+    if draw(st.booleans()):
+        stack = np.asfortranarray(stack)
+    return [stack[index : index + 1] for index in range(len(stack))]
+
+
+@st.composite
 def batches(draw: st.DrawFn) -> tuple[int, list[tuple[Task, TaskInput]]]:
     stage = draw(st.integers(1, 64))
+    alike = st.lists(FRAMES, min_size=1, max_size=5) if stage == 1 and draw(st.booleans()) else activations()
     batch = []
-    for value in draw(st.lists(ACTIVATIONS | FRAMES if stage == 1 else ACTIVATIONS, min_size=1, max_size=5)):
+    for value in draw(alike):
         task = Task(
             draw(NAMES),
             draw(st.from_regex(r"[A-Za-z0-9_.:-]{1,128}", fullmatch=True)),
@@ -55,13 +64,18 @@ def test_a_batch_comes_back_as_it_was(drawn: tuple[int, list[tuple[Task, TaskInp
     assert all(same(one, other) for (_, one), (_, other) in zip(back, batch, strict=True))
 
 
+def stack(count: int) -> CBORTag:
+    return CBORTag(40, [[count, 1, 1, 2], CBORTag(85, bytes(8 * count))])
+
+
 TASK = {"sensor": "cam1", "frame_id": "a:1", "source": "s1", "stage": 2}
-ARRAY = CBORTag(40, [[1, 1, 1, 2], CBORTag(85, bytes(8))])
+ARRAY = stack(1)
 
 
-def batch_of(**changes: object) -> bytes:
-    fields = {**TASK, "input": ARRAY, **changes}
-    return cbor2.dumps({"tasks": [{name: value for name, value in fields.items() if value is not None}]})
+def batch_of(inputs: object = ARRAY, **changes: object) -> bytes:
+    fields = {**TASK, **changes}
+    task = {name: value for name, value in fields.items() if value is not None}
+    return cbor2.dumps({"tasks": [task], "inputs": inputs})
 
 
 @given(st.none() | NAMES)
@@ -102,22 +116,28 @@ REFUSED = {
     "negative hops": batch_of(hops=-1),
     "NaN for a time": batch_of(admitted_at=float("nan")),
     "infinite time": batch_of(admitted_at=float("inf")),
-    "no input": batch_of(input=None),
-    "bytes for an input": batch_of(input=b"abc"),
-    "a frame after stage 1": batch_of(input={"type": PNG, "data": b"abc"}),
+    "no input": cbor2.dumps({"tasks": [TASK]}),
+    "bytes for an input": batch_of(b"abc"),
+    "a frame after stage 1": batch_of([{"type": PNG, "data": b"abc"}]),
     "no map": cbor2.dumps([]),
     "no tasks": cbor2.dumps({}),
     "tasks as a map": cbor2.dumps({"tasks": {}}),
     "an empty batch": cbor2.dumps({"tasks": []}),
-    "a task that is none": cbor2.dumps({"tasks": [1]}),
-    "too many": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}] * (MAX_BATCH + 1)}),
-    "one bad among good": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}, {**TASK, "input": 0}]}),
+    "a task that is none": cbor2.dumps({"tasks": [1], "inputs": ARRAY}),
+    "too many": cbor2.dumps({"tasks": [TASK] * (MAX_BATCH + 1), "inputs": stack(MAX_BATCH + 1)}),
+    "one bad among good": cbor2.dumps({"tasks": [TASK, {**TASK, "stage": 3}], "inputs": stack(2)}),
+    "fewer inputs than tasks": cbor2.dumps({"tasks": [TASK, TASK], "inputs": ARRAY}),
+    "more inputs than tasks": batch_of(stack(2)),
+    "no end of inputs without elements": batch_of(CBORTag(40, [[2**62, 0], CBORTag(85, b"")])),
+    "an input without dimensions": batch_of(CBORTag(40, [[], CBORTag(85, bytes(4))])),
+    "a list of activations": batch_of([ARRAY]),
+    "an empty list": batch_of([]),
     "an integer of 10,000 digits": batch_of(attempt=10**10_000),
     "a date for a name": batch_of(sensor=CBORTag(1, 0)),
-    "a sender with a slash": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}], "from": "a/b"}),
-    "a sender without a name": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}], "from": ""}),
-    "a number for a sender": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}], "from": 7}),
-    "a long sender": cbor2.dumps({"tasks": [{**TASK, "input": ARRAY}], "from": "a" * 65}),
+    "a sender with a slash": cbor2.dumps({"tasks": [TASK], "inputs": ARRAY, "from": "a/b"}),
+    "a sender without a name": cbor2.dumps({"tasks": [TASK], "inputs": ARRAY, "from": ""}),
+    "a number for a sender": cbor2.dumps({"tasks": [TASK], "inputs": ARRAY, "from": 7}),
+    "a long sender": cbor2.dumps({"tasks": [TASK], "inputs": ARRAY, "from": "a" * 65}),
 }
 
 
@@ -138,7 +158,7 @@ def test_a_batch_with_a_fault_is_refused_whole(name: str) -> None:
 )
 def test_a_frame_needs_its_type_and_its_bytes(value: object) -> None:
     with pytest.raises(ProtocolError):
-        decode_tasks(batch_of(stage=1, input=value), 1)
+        decode_tasks(batch_of([value], stage=1), 1)
 
 
 SEEDS = [
