@@ -148,12 +148,14 @@ def device(
     Example, on each board:
       MDI_BROKER=mqtt://gateway mqtt-mdi device --id pi-1 --stages 2,3
     """  # noqa: D301 -- click's mark for lines to keep
+    from mqtt_mdi.engine.memory import share_one_heap  # noqa: PLC0415 -- slow to import
     from mqtt_mdi.engine.onnx import OnnxStage  # noqa: PLC0415 -- slow to import
     from mqtt_mdi.runtime.device import Device, DeviceSettings  # noqa: PLC0415 -- slow to import
 
     settings = DeviceSettings(
         broker, pipeline, name or default_id("device"), stages, bundle, emulate, memory, model_key
     )
+    share_one_heap()
     shell = Device(settings, lambda graph, spec: OnnxStage(graph, spec, threads))
     stop_on_signals(shell.stop)
     shell.serve()
@@ -200,9 +202,12 @@ def source(
       mosquitto_pub -t mdi/v1/demo/frames/cam1 -f picture.jpg
       mosquitto_sub -t mdi/v1/demo/results/cam1
     """  # noqa: D301 -- click's mark for lines to keep
+    from mqtt_mdi.engine.memory import share_one_heap  # noqa: PLC0415 -- slow to import
     from mqtt_mdi.engine.onnx import OnnxStage  # noqa: PLC0415 -- slow to import
     from mqtt_mdi.runtime.device import DeviceSettings  # noqa: PLC0415 -- slow to import
     from mqtt_mdi.runtime.source import SourceDevice  # noqa: PLC0415 -- slow to import
+
+    share_one_heap()
 
     def load(graph: bytes, spec: StageSpec) -> OnnxStage:
         return OnnxStage(graph, spec, threads)

@@ -49,7 +49,7 @@ BINARY_MESSAGES = {
     ),
     "tasks": (
         CBOR,
-        "A batch of tasks of one stage, their inputs as typed arrays (RFC 8746); tasks.cddl says it in full.",
+        "A batch of tasks of one stage, their inputs as one typed array (RFC 8746) or frames: tasks.cddl.",
     ),
     "stage-graph": ("application/octet-stream", "The ONNX graph of a stage; the manifest holds its SHA-256."),
 }

@@ -1,4 +1,7 @@
 import mmap
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +56,23 @@ def test_programs_become_smaller_and_run_on() -> None:
 def test_where_nothing_can_be_asked_for_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "Path", lambda _: Path("/nowhere"))
     give_memory_back()
+
+
+HEAPS = """
+import ctypes, sys, threading
+from mqtt_mdi.engine.memory import share_one_heap
+if "shared" in sys.argv:
+    share_one_heap()
+library = ctypes.CDLL(None)
+thread = threading.Thread(target=library.malloc, args=(100_000,))
+thread.start()
+thread.join()
+library.malloc_stats()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has several heaps")
+@pytest.mark.parametrize(("words", "heaps"), [([], 2), (["shared"], 1)])
+def test_threads_share_one_heap_when_asked_to(words: list[str], heaps: int) -> None:
+    ran = subprocess.run([sys.executable, "-c", HEAPS, *words], capture_output=True, check=True)
+    assert ran.stderr.count(b"Arena ") == heaps
