@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -23,7 +23,7 @@ from mqtt_mdi.runtime.runner import Runner
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.runtime.trust import Trust, sealed_in
 from mqtt_mdi.wire.messages import DEVICE_STATE, OUTCOMES, POLICY
-from mqtt_mdi.wire.tasks import MAX_BATCH, TaskInput, decode_tasks, encode_tasks, kind
+from mqtt_mdi.wire.tasks import MAX_BATCH, TaskInput, decode_tasks, encode_tasks, messages_of
 from mqtt_mdi.wire.topics import Topic, Topics, identifier
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 DRAIN_S = 2.0
 UNDERWAY_S = 0.2
 """How long a device that leaves waits for tasks sent before its neighbours knew."""
-
-BATCH_BYTES = 2**17
 
 Role = Literal["device", "source"]
 Stages = frozenset[int] | Literal["all"]
@@ -186,7 +184,7 @@ class Device(Shell):
         """
         qos = self.worker.policy.data_qos if self.worker else 0
         for (device, stage), batch in self._sending.items():
-            for part in _chunks(batch):
+            for part in messages_of(batch):
                 self.connection.publish(
                     self.topics.stage(stage, device), encode_tasks(part, self.name), qos=qos
                 )
@@ -362,17 +360,3 @@ class Device(Shell):
     def _say_goodbye(self) -> None:
         gone = replace(self.identity, online=False)
         self.connection.publish(self.topics.device(self.name), DEVICE_STATE.encode(gone), qos=1, retain=True)
-
-
-def _chunks(batch: list[tuple[Task, TaskInput]]) -> Iterable[list[tuple[Task, TaskInput]]]:
-    """Split a batch so that no message grows past the limits, or holds inputs of several kinds."""
-    part: list[tuple[Task, TaskInput]] = []
-    size = 0
-    for task, value in batch:
-        full = len(part) >= MAX_BATCH or size + task.size > BATCH_BYTES
-        if part and (full or kind(value) != kind(part[0][1])):
-            yield part
-            part, size = [], 0
-        part.append((task, value))
-        size += task.size
-    yield part

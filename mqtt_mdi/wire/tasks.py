@@ -1,6 +1,6 @@
 """Batches of tasks with their inputs: the payload of `stage/{k}/...`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -16,6 +16,8 @@ from mqtt_mdi.wire.messages import explain
 from mqtt_mdi.wire.tensors import load_cbor, stacked_parts, unpack_tensor
 
 MAX_BATCH = 256
+BATCH_BYTES = 2**17
+"""Inputs of several tasks take no more in one message."""
 
 TaskInput = NDArray[Any] | Frame
 """What a stage runs on: an activation (1, C, H, W), or for stage 1 the frame as it came."""
@@ -39,7 +41,22 @@ def input_size(value: TaskInput) -> int:
     return len(value.data) if isinstance(value, Frame) else value.nbytes
 
 
-def kind(value: TaskInput) -> object:
+def messages_of(tasks: Iterable[tuple[Task, TaskInput]]) -> Iterator[list[tuple[Task, TaskInput]]]:
+    """Split tasks of a stage, in their order, into parts that `encode_tasks` takes, a message each."""
+    part: list[tuple[Task, TaskInput]] = []
+    size = 0
+    for task, value in tasks:
+        full = len(part) >= MAX_BATCH or size + task.size > BATCH_BYTES
+        if part and (full or _kind(value) != _kind(part[0][1])):
+            yield part
+            part, size = [], 0
+        part.append((task, value))
+        size += task.size
+    if part:
+        yield part
+
+
+def _kind(value: TaskInput) -> object:
     """What the inputs of one message have in common: an element type and a shape, or being frames."""
     return Frame if isinstance(value, Frame) else (value.dtype, value.shape)
 
@@ -47,7 +64,8 @@ def kind(value: TaskInput) -> object:
 def encode_tasks(batch: Sequence[tuple[Task, TaskInput]], sender: str | None = None) -> bytes:
     """A batch as CBOR: `{"from": device, "tasks": [{...}, ...], "inputs": array | [{"type", "data"}, ...]}`.
 
-    Its inputs are of one `kind`. Activations, each of shape (1, ...), travel as one array (N, ...).
+    Its inputs are all frames, or all activations of one element type and shape (1, ...), which travel as one
+    array (N, ...).
     """
     document: dict[str, Any] = {} if sender is None else {"from": sender}
     document["tasks"] = [dict(zip(_FIELDS, _fields_of(task), strict=True)) for task, _ in batch]

@@ -98,7 +98,7 @@ def load_cbor(data: bytes) -> object:
     stream = io.BytesIO(data)
     decoder = cbor2.CBORDecoder(
         stream,
-        read_size=len(data),
+        read_size=len(data),  # in one go: in parts, what is large would be copied twice
         max_depth=MAX_DEPTH,
         allow_indefinite=False,
         semantic_decoders=_REFUSE_FOREIGN,

@@ -1,4 +1,6 @@
 from contextlib import suppress
+from dataclasses import replace
+from operator import itemgetter
 
 import cbor2
 import numpy as np
@@ -12,7 +14,15 @@ from mangling import mangled
 from mqtt_mdi.core.types import Task
 from mqtt_mdi.errors import ProtocolError
 from mqtt_mdi.wire.frames import CONTENT_TYPES, PNG, Frame
-from mqtt_mdi.wire.tasks import MAX_BATCH, TaskInput, decode_tasks, encode_tasks, input_size
+from mqtt_mdi.wire.tasks import (
+    BATCH_BYTES,
+    MAX_BATCH,
+    TaskInput,
+    decode_tasks,
+    encode_tasks,
+    input_size,
+    messages_of,
+)
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 STACKS = hnp.arrays(
@@ -62,6 +72,24 @@ def test_a_batch_comes_back_as_it_was(drawn: tuple[int, list[tuple[Task, TaskInp
     back = decode_tasks(encode_tasks(batch), stage).tasks
     assert [task for task, _ in back] == [task for task, _ in batch]
     assert all(same(one, other) for (_, one), (_, other) in zip(back, batch, strict=True))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(batches().map(itemgetter(1)), max_size=4))
+def test_tasks_of_any_kinds_are_split_into_messages(drawn: list[list[tuple[Task, TaskInput]]]) -> None:
+    tasks = [(replace(task, stage=1), value) for batch in drawn for task, value in batch]
+    back = [again for part in messages_of(tasks) for again in decode_tasks(encode_tasks(part), 1).tasks]
+    assert [task for task, _ in back] == [task for task, _ in tasks]
+    assert all(same(one, other) for (_, one), (_, other) in zip(back, tasks, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "parts"),
+    [(MAX_BATCH + 1, 1, [MAX_BATCH, 1]), (5, BATCH_BYTES // 2, [2, 2, 1]), (2, BATCH_BYTES + 1, [1, 1])],
+)
+def test_a_message_holds_no_more_than_it_may(count: int, size: int, parts: list[int]) -> None:
+    tasks = [(Task("cam1", str(n), "s1", 1, size=size), Frame(PNG, bytes(size))) for n in range(count)]
+    assert [len(part) for part in messages_of(tasks)] == parts
 
 
 def stack(count: int) -> CBORTag:
