@@ -14,7 +14,7 @@ def hostile(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
         case "mangle":
             return draw(mangled(seeds))
         case "flip":
-            data = bytearray(draw(seed))
+            data = bytearray(draw(seed) or b"\0")
             for _ in range(draw(st.integers(1, 4))):
                 data[draw(st.integers(0, len(data) - 1))] ^= 1 << draw(st.integers(0, 7))
             return bytes(data)
