@@ -56,6 +56,8 @@ def main() -> int:
             if asked.only in fault.name:
                 outcomes.append(run(fault, asked.frames))
                 live.update(table(outcomes), refresh=True)
+    if not console.is_terminal:
+        console.line()  # where it is not redrawn, the table ends without one
     for outcome in outcomes:
         for note in outcome.notes:
             console.print(f"{outcome.fault.name}: {note}", markup=False)

@@ -188,6 +188,8 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     with Live(console=console, auto_refresh=False) as live:
         soak = run(asked.frames, asked.every, lambda soak: live.update(table(soak, MAY_GROW), refresh=True))
+    if not console.is_terminal:
+        console.line()  # where it is not redrawn, the table ends without one
     asked.save.parent.mkdir(parents=True, exist_ok=True)
     samples = [vars(sample) for sample in soak.samples]
     asked.save.write_text(json.dumps({"answered": soak.answered, "samples": samples}, indent=1) + "\n")

@@ -103,6 +103,8 @@ def main() -> int:
             inputs = -int(-asked.inputs * target.share // shares)
             tell(name, hunt(name, inputs, partial(tell, name), grow=asked.grow))
         live.refresh()
+    if not console.is_terminal:
+        console.line()  # where it is not redrawn, the table ends without one
     for name, row in rows.items():
         for kind, where in row["faults"].items():
             console.print(f"[red]{name}[/]: {kind}\n    {where}", highlight=False)
