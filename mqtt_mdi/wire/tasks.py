@@ -44,10 +44,10 @@ def input_size(value: TaskInput) -> int:
 def messages_of(tasks: Iterable[tuple[Task, TaskInput]]) -> Iterator[list[tuple[Task, TaskInput]]]:
     """Split tasks of a stage, in their order, into parts that `encode_tasks` takes, a message each."""
     part: list[tuple[Task, TaskInput]] = []
-    size = 0
+    size, kind = 0, None
     for task, value in tasks:
-        full = len(part) >= MAX_BATCH or size + task.size > BATCH_BYTES
-        if part and (full or _kind(value) != _kind(part[0][1])):
+        last, kind = kind, _kind(value)
+        if part and (kind != last or len(part) >= MAX_BATCH or size + task.size > BATCH_BYTES):
             yield part
             part, size = [], 0
         part.append((task, value))

@@ -194,3 +194,33 @@ class Fleetwork:
 def held(machine: Fleetwork) -> dict[str, tuple[int, ...]]:
     """The stages that each device holds."""
     return {name: tuple(sorted(device.stages)) for name, device in machine.devices.items()}
+
+
+FIRST = plan({"a": (1, 2), "b": (3,)}, "first", rate=100.0)
+SECOND = plan({"a": (1,), "b": (2, 3)}, "second", rate=200.0)
+
+
+def fleet(**policy: object) -> Fleetwork:
+    """Two devices, each started with everything; no plan yet."""
+    machine = Fleetwork(STAGES, **policy)
+    machine.join("a", *EVERY, role="source")
+    machine.join("b", *EVERY)
+    return machine
+
+
+def settled(answer: Plan = FIRST) -> Fleetwork:
+    """A fleet that has come to rest with a plan."""
+    machine = fleet()
+    machine.settle(answer)
+    machine.decisions.clear()
+    machine.published.clear()
+    return machine
+
+
+def drifted(machine: Fleetwork, name: str = "a", seconds: float = 9.0) -> None:
+    """A device reports another time for stage 1, which is a reason to plan anew."""
+    machine.report(name, service_by_stage={1: seconds})
+    machine.advance(SOON)
+
+
+# The order of a move

@@ -53,6 +53,12 @@ def test_large_payloads_pass(broker: Broker) -> None:
         assert client.wait_for(lambda heard: heard.topic == "large").payload == payload
 
 
+def test_a_broker_on_a_host_is_told_the_same_of_its_memory() -> None:
+    told = SHIPPED_CONFIG.with_name("mosquitto.service.conf").read_text()
+    settings = " ".join(f"{name}={value}" for name, value in brokers._KEPT_MEMORY.items())
+    assert f"[Service]\nEnvironment={settings}\n" in told
+
+
 def children() -> set[str]:
     return {*Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children").read_text().split()}
 
