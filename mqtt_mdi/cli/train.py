@@ -60,7 +60,8 @@ if TYPE_CHECKING:
 @click.option(
     "--weights",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Start from these, a state dictionary with torchvision's names (.pth or .safetensors).",
+    help="Start from these, of this network or a wider one: a state dictionary with torchvision's names "
+    "(.pth or .safetensors).",
 )
 @click.option(
     "--teacher",

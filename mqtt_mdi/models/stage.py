@@ -3,7 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
+
+_CHANNEL_AXES = 2
+"""Those of a convolution's weights, (outputs, inputs, H, W), that count channels."""
 
 
 class GlobalPool(nn.Module):
@@ -57,6 +61,24 @@ class ExitHead(nn.Module):
         return logits
 
 
+def _holds(large: Tensor, small: Tensor) -> bool:
+    return large.ndim == small.ndim and all(a >= b for a, b in zip(large.shape, small.shape, strict=True))
+
+
+def selected(value: Tensor, shape: Sequence[int]) -> Tensor:
+    """Take a part of `shape` from a larger tensor: evenly spaced channels, and the middle of kernels.
+
+    Weight selection (Xu et al., arXiv 2311.18823), section 3, "uniform": tensors of equally many channels
+    lose the same ones, so that what is left fits together.
+    """
+    for axis, (have, want) in enumerate(zip(value.shape, shape, strict=True)):
+        if axis < _CHANNEL_AXES:
+            value = value.index_select(axis, torch.linspace(0, have - 1, want).round().long())
+        else:
+            value = value.narrow(axis, (have - want) // 2, want)
+    return value
+
+
 class Backbone(nn.Module):
     """A network of torchvision's layout whose early exits lie in `exits`, outside its names."""
 
@@ -75,15 +97,27 @@ class Backbone(nn.Module):
         return logits
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> Sequence[str]:
-        """Load a state dictionary with torchvision's names.
+        """Load a state dictionary with torchvision's names, of this network or a wider one.
 
-        Tensors whose shape differs (another number of classes, another stem) are left as they are and
-        their names returned.
+        Of a wider one's tensors a part is taken: see `selected`. Linear layers of other shapes, as for
+        another number of classes, and tensors that are narrower are left as they are and their names
+        returned.
         """
         own = self.state_dict()
-        fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-        self.load_state_dict(fitting, strict=False)
-        return sorted(k for k in own if not k.startswith("exits.") and k not in fitting)
+        linear = {
+            f"{name}.{leaf}"
+            for name, module in self.named_modules()
+            if isinstance(module, nn.Linear)
+            for leaf in ("weight", "bias")
+        }
+        taken = {
+            name: selected(state[name], value.shape)
+            for name, value in own.items()
+            if name in state
+            and (state[name].shape == value.shape or (name not in linear and _holds(state[name], value)))
+        }
+        self.load_state_dict(taken, strict=False)
+        return sorted(name for name in own if not name.startswith("exits.") and name not in taken)
 
     def draw_weights(self) -> None:
         """Draw all weights anew: He et al., arXiv 1502.01852, for convolutions; small ones for the rest."""

@@ -1,5 +1,6 @@
 """One training run from data set to bundle; running it again goes on where it stopped."""
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
     settings = asdict(recipe) | {"exit_weights": ",".join(map(str, recipe.exit_weights))}
     if teacher:
         settings["teacher"] = teacher.name
+    if weights:
+        settings["weights"] = f"{weights.name} {hashlib.sha256(weights.read_bytes()).hexdigest()[:12]}"
     with written_whole(out) as partial:
         manifest = export_bundle(
             trained,
@@ -100,9 +103,9 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
 
 
 def start_from(network: Backbone, path: Path) -> None:
-    """Load a backbone's weights from a state dictionary (.safetensors or .pth) with torchvision's names.
+    """Load the weights of a backbone, as wide or wider, from a state dictionary (.safetensors or .pth).
 
-    Raises ConfigError when the file cannot be read or nothing in it fits.
+    Its names are torchvision's. Raises ConfigError when the file cannot be read or nothing in it fits.
     """
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
@@ -117,5 +120,5 @@ def start_from(network: Backbone, path: Path) -> None:
     if len(missing) > len(known) // 2:
         raise ConfigError(
             f"{path} fits {len(known) - len(missing)} of {len(known)} tensors, not {missing[0]} for example; "
-            "expected the state dictionary of this model and width under torchvision's names"
+            "expected the state dictionary of this model, as wide or wider, under torchvision's names"
         )

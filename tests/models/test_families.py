@@ -4,7 +4,7 @@ import torch
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.registry import MODELS, build
 from mqtt_mdi.models.resnet import ResNet
-from mqtt_mdi.models.stage import Backbone, StagedModel
+from mqtt_mdi.models.stage import Backbone, StagedModel, selected
 
 # Of torchvision: parameters with 1000 classes, entries of the state dictionary, and some names and shapes.
 TORCHVISION: dict[str, tuple[int, int, dict[str, tuple[int, ...]]]] = {
@@ -76,8 +76,37 @@ def test_a_backbone_of_other_classes_and_stem_loads_and_says_what_does_not_fit()
         k: v for k, v in build("resnet18", 7, 3, 0.25, pixels=224).state_dict().items() if "exits" not in k
     }
     here = build("resnet18", 5, 3, 0.25)
-    assert here.load_backbone(there) == ["conv1.weight", "fc.bias", "fc.weight"]
+    assert here.load_backbone(there) == ["fc.bias", "fc.weight"]
     assert torch.equal(here.state_dict()["layer4.1.conv2.weight"], there["layer4.1.conv2.weight"])
+    assert torch.equal(here.state_dict()["conv1.weight"], there["conv1.weight"][:, :, 2:5, 2:5])
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_a_wider_backbone_gives_evenly_spaced_channels(name: str) -> None:
+    wide, narrow = build(name, 5, 3, 0.5).state_dict(), build(name, 5, 3, 0.25)
+    drawn = {k: v.clone() for k, v in narrow.state_dict().items()}
+    linear = [k for k in drawn if k.startswith(("fc.", "classifier.")) and drawn[k].shape != wide[k].shape]
+    missing = narrow.load_backbone(wide)
+    assert missing == sorted(linear)
+    loaded = narrow.state_dict()
+    changed = [k for k in loaded if not k.startswith("exits.") and k not in missing]
+    assert all(torch.isin(loaded[k], wide[k]).all() for k in changed)
+    assert all(torch.equal(loaded[k], drawn[k]) for k in missing)
+
+
+def test_a_narrower_backbone_gives_only_what_is_as_large() -> None:
+    wide = build("resnet18", 5, 3, 0.5)
+    drawn = {k: v.clone() for k, v in wide.state_dict().items()}
+    missing = wide.load_backbone(build("resnet18", 5, 3, 0.25).state_dict())
+    assert "conv1.weight" in missing
+    assert all(torch.equal(wide.state_dict()[k], drawn[k]) for k in missing)
+
+
+def test_selected_takes_the_ends_and_the_middle() -> None:
+    value = torch.arange(5.0 * 4 * 5 * 3).view(5, 4, 5, 3)
+    assert torch.equal(selected(value, (3, 2, 3, 3)), value[[0, 2, 4]][:, [0, 3]][:, :, 1:4])
+    assert torch.equal(selected(value, value.shape), value)
+    assert selected(torch.tensor(7), ()).item() == 7
 
 
 @pytest.mark.parametrize("name", MODELS)

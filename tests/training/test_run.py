@@ -1,4 +1,5 @@
 import csv
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def samples(count: int, seed: int) -> Labelled:
     return Labelled(pictures, labels.astype(np.int64))
 
 
-def train(out: Path, recipe: Recipe) -> None:
+def train(out: Path, recipe: Recipe, weights: Path | None = None) -> None:
     train_bundle(
         Dataset(samples(60, 1), samples(20, 2), ("plain", "striped")),
         "stripes",
@@ -38,6 +39,7 @@ def train(out: Path, recipe: Recipe) -> None:
         max_accuracy_loss=0.1,
         sample=0,
         progress=lambda *_: None,
+        weights=weights,
     )
 
 
@@ -86,6 +88,14 @@ def test_starting_from_a_backbone(suffix: str, tmp_path: Path) -> None:
         save_file(state, path)
     start_from(here, path)
     assert torch.equal(here.state_dict()["layer3.1.conv1.weight"], state["layer3.1.conv1.weight"])
+
+
+def test_a_bundle_says_what_weights_it_began_with(tmp_path: Path) -> None:
+    wider = tmp_path / "wider.pth"
+    torch.save(build("resnet18", 9, 3, 0.25).state_dict(), wider)
+    train(tmp_path / "out", replace(RECIPE, epochs=1), wider)
+    said = read_manifest(tmp_path / "out").trained.recipe["weights"]
+    assert said == f"wider.pth {hashlib.sha256(wider.read_bytes()).hexdigest()[:12]}"
 
 
 def test_weights_of_another_model(tmp_path: Path) -> None:
