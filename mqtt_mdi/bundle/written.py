@@ -1,5 +1,6 @@
 """A bundle folder that is written whole, or left as it was."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,12 @@ from mqtt_mdi.bundle.trace import HELD_OUT_FILE, TRACE_FILE
 from mqtt_mdi.errors import ConfigError
 
 WEIGHTS_FILE = "weights.safetensors"
+
+
+def fingerprint(path: Path) -> str:
+    """Twelve hexadecimal digits of a file's SHA-256: what a recipe tells weights apart by."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
 
 _REPLACED = (
     MANIFEST_FILE,

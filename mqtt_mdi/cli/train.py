@@ -1,6 +1,5 @@
 """`mqtt-mdi train`: from a data set to a bundle that devices can run."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +7,7 @@ import click
 from rich.console import Console
 
 from mqtt_mdi.bundle.manifest import read_manifest
-from mqtt_mdi.bundle.written import WEIGHTS_FILE
+from mqtt_mdi.bundle.written import WEIGHTS_FILE, fingerprint
 from mqtt_mdi.cli.inspect import describe, numbers, print_bundle
 from mqtt_mdi.cli.learning import (
     chosen_device,
@@ -169,6 +168,5 @@ def _teacher(folder: Path, dataset: Dataset, device: str) -> "Teacher":
             f"the data has {len(dataset.class_names)} of {shape}; expected the same classes and size"
         )
     network, recipe = trained_network_of(folder, manifest), manifest.trained.recipe
-    weights = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:12]
-    name = f"{recipe.get('network', recipe.get('model'))} {weights}"
+    name = f"{recipe.get('network', recipe.get('model'))} {fingerprint(folder / WEIGHTS_FILE)}"
     return Teacher(name, network, Normalisation(manifest.input.mean, manifest.input.std), device)

@@ -1,5 +1,6 @@
 """What every model of ours is made of: stages, each with a body and an exit."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -61,8 +62,8 @@ class ExitHead(nn.Module):
         return logits
 
 
-def _holds(large: Tensor, small: Tensor) -> bool:
-    return large.ndim == small.ndim and all(a >= b for a, b in zip(large.shape, small.shape, strict=True))
+def _holds(large: Sequence[int], small: Sequence[int]) -> bool:
+    return len(large) == len(small) and all(map(operator.ge, large, small))
 
 
 def selected(value: Tensor, shape: Sequence[int]) -> Tensor:
@@ -104,18 +105,12 @@ class Backbone(nn.Module):
         returned.
         """
         own = self.state_dict()
-        linear = {
-            f"{name}.{leaf}"
-            for name, module in self.named_modules()
-            if isinstance(module, nn.Linear)
-            for leaf in ("weight", "bias")
-        }
-        taken = {
-            name: selected(state[name], value.shape)
-            for name, value in own.items()
-            if name in state
-            and (state[name].shape == value.shape or (name not in linear and _holds(state[name], value)))
-        }
+        linear = tuple(f"{name}." for name, module in self.named_modules() if isinstance(module, nn.Linear))
+        taken = {}
+        for name in own.keys() & state.keys():
+            given, wanted = state[name], own[name].shape
+            if given.shape == wanted or (_holds(given.shape, wanted) and not name.startswith(linear)):
+                taken[name] = selected(given, wanted)
         self.load_state_dict(taken, strict=False)
         return sorted(name for name in own if not name.startswith("exits.") and name not in taken)
 

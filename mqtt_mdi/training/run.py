@@ -1,6 +1,5 @@
 """One training run from data set to bundle; running it again goes on where it stopped."""
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from safetensors.torch import load_file
 from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import Manifest, Training
 from mqtt_mdi.bundle.sample import draw_sample, write_sample
-from mqtt_mdi.bundle.written import written_whole
+from mqtt_mdi.bundle.written import fingerprint, written_whole
 from mqtt_mdi.datasets.labelled import Dataset, hold_out
 from mqtt_mdi.datasets.normalisation import normalisation
 from mqtt_mdi.errors import ConfigError
@@ -62,8 +61,12 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
     torch.manual_seed(recipe.seed)
     pixels = min(train.pictures.shape[2:])
     network = build(model, len(dataset.class_names), train.pictures.shape[1], width, pixels=pixels)
-    if weights is not None:
+    settings = asdict(recipe) | {"exit_weights": ",".join(map(str, recipe.exit_weights))}
+    if teacher:
+        settings["teacher"] = teacher.name
+    if weights:
         start_from(network, weights)
+        settings["weights"] = f"{weights.name} {fingerprint(weights)}"
     loss = loss_of(recipe.method, recipe.exit_weights, len(network.stages()))
     out.mkdir(parents=True, exist_ok=True)
     fitted = fit(
@@ -78,11 +81,6 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
         device=device,
     )
     trained = fitted.student if isinstance(fitted, Taught) else fitted
-    settings = asdict(recipe) | {"exit_weights": ",".join(map(str, recipe.exit_weights))}
-    if teacher:
-        settings["teacher"] = teacher.name
-    if weights:
-        settings["weights"] = f"{weights.name} {hashlib.sha256(weights.read_bytes()).hexdigest()[:12]}"
     with written_whole(out) as partial:
         manifest = export_bundle(
             trained,

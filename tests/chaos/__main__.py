@@ -4,8 +4,8 @@ import argparse
 import sys
 import time
 
+from redrawn import redrawn
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from chaos.faults import FAULTS, Outcome, run
@@ -51,13 +51,12 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     began = time.monotonic()
     outcomes: list[Outcome] = []
-    with Live(table(outcomes), console=console, auto_refresh=False) as live:
+    with redrawn(console) as live:
+        live.update(table(outcomes), refresh=console.is_terminal)
         for fault in FAULTS:
             if asked.only in fault.name:
                 outcomes.append(run(fault, asked.frames))
                 live.update(table(outcomes), refresh=True)
-    if not console.is_terminal:
-        console.line()  # where it is not redrawn, the table ends without one
     for outcome in outcomes:
         for note in outcome.notes:
             console.print(f"{outcome.fault.name}: {note}", markup=False)

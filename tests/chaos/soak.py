@@ -16,8 +16,8 @@ from typing import Self
 from paho.mqtt import client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from redrawn import redrawn
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from chaos.traffic import FRAMES, STUCK_S, WINDOW, Station
@@ -186,10 +186,8 @@ def main() -> int:
     if asked.frames < 2 * asked.every:
         parser.error("--frames must be at least twice --every: growth needs two looks")
     console = Console(width=None if sys.stdout.isatty() else 120)
-    with Live(console=console, auto_refresh=False) as live:
+    with redrawn(console) as live:
         soak = run(asked.frames, asked.every, lambda soak: live.update(table(soak, MAY_GROW), refresh=True))
-    if not console.is_terminal:
-        console.line()  # where it is not redrawn, the table ends without one
     asked.save.parent.mkdir(parents=True, exist_ok=True)
     samples = [vars(sample) for sample in soak.samples]
     asked.save.write_text(json.dumps({"answered": soak.answered, "samples": samples}, indent=1) + "\n")

@@ -221,6 +221,3 @@ def drifted(machine: Fleetwork, name: str = "a", seconds: float = 9.0) -> None:
     """A device reports another time for stage 1, which is a reason to plan anew."""
     machine.report(name, service_by_stage={1: seconds})
     machine.advance(SOON)
-
-
-# The order of a move

@@ -19,6 +19,8 @@ from fleetwork import (
 
 from mqtt_mdi.core.policy import Adaptation
 
+# The order of a move
+
 
 def test_a_move_loads_then_routes_then_lets_go() -> None:
     machine = settled()

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from redrawn import redrawn
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from fuzz.judge import GREEDY_BYTES, SLOW_S
@@ -93,7 +93,8 @@ def main() -> int:
     shares = sum(target.share for target in chosen.values())
     rows: dict[str, Row] = {}
     began = time.monotonic()
-    with Live(table(rows), console=console, auto_refresh=False) as live:
+    with redrawn(console) as live:
+        live.update(table(rows), refresh=console.is_terminal)
 
         def tell(name: str, row: Row) -> None:
             rows[name] = row
@@ -103,8 +104,6 @@ def main() -> int:
             inputs = -int(-asked.inputs * target.share // shares)
             tell(name, hunt(name, inputs, partial(tell, name), grow=asked.grow))
         live.refresh()
-    if not console.is_terminal:
-        console.line()  # where it is not redrawn, the table ends without one
     for name, row in rows.items():
         for kind, where in row["faults"].items():
             console.print(f"[red]{name}[/]: {kind}\n    {where}", highlight=False)
