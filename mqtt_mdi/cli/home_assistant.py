@@ -10,7 +10,7 @@ from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.strategies.registry import STRATEGIES
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker_url import BrokerURL
-from mqtt_mdi.runtime.client import Message
+from mqtt_mdi.runtime.message import Message
 from mqtt_mdi.wire.home_assistant import BIRTH, PREFIX, Discovery, Seen, limits, updates
 from mqtt_mdi.wire.messages import DEVICE_STATE, POLICY
 from mqtt_mdi.wire.topics import Topic

@@ -13,7 +13,8 @@ from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.strategies.registry import STRATEGIES
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker_url import BrokerURL
-from mqtt_mdi.runtime.client import Connection, Message
+from mqtt_mdi.runtime.client import Connection
+from mqtt_mdi.runtime.message import Message
 from mqtt_mdi.runtime.shell import Shell
 from mqtt_mdi.wire.messages import POLICY, POLICY_REPLY, PolicyReply
 from mqtt_mdi.wire.topics import Topic, Topics

@@ -21,7 +21,7 @@ from mqtt_mdi.core.types import DeviceState
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.reporting.text import one_line
 from mqtt_mdi.runtime.broker_url import BrokerURL
-from mqtt_mdi.runtime.client import Message
+from mqtt_mdi.runtime.message import Message
 from mqtt_mdi.wire.messages import (
     COORDINATOR_STATE,
     DEVICE_STATE,

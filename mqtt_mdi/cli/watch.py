@@ -11,7 +11,7 @@ from mqtt_mdi.core.coordinator import quantile
 from mqtt_mdi.core.types import Result
 from mqtt_mdi.reporting.text import one_line
 from mqtt_mdi.runtime.broker_url import BrokerURL
-from mqtt_mdi.runtime.client import Message
+from mqtt_mdi.runtime.message import Message
 from mqtt_mdi.wire.messages import RESULT
 from mqtt_mdi.wire.topics import Topic, identifier
 

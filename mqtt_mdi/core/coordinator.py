@@ -20,9 +20,10 @@ from mqtt_mdi.core.effects import (
     SetTimer,
     SolvePlan,
 )
+from mqtt_mdi.core.fit import misfit
 from mqtt_mdi.core.fleet import Fleet
 from mqtt_mdi.core.ledger import Latencies, Tally
-from mqtt_mdi.core.policy import Policy, merge_patch
+from mqtt_mdi.core.policy import LATEST_VERSION, Policy, merge_patch
 from mqtt_mdi.core.replanning import Change, Replanner
 from mqtt_mdi.core.strategies.registry import STRATEGIES
 from mqtt_mdi.core.system import StageProfile
@@ -99,7 +100,7 @@ class Coordinator:
 
     def _fire(self, key: str, now: float) -> list[Effect]:
         if key == WINDOW:
-            effects = [*self._forget_silent(now), self._close_window(now)]
+            effects = [*self._forget_silent(now), *self._overtake(), self._close_window(now)]
             return [*effects, SetTimer(WINDOW, now + WINDOW_S)]
         if key == ADAPT:
             return [*self._adapt(), SetTimer(ADAPT, now + self.policy.adaptation.period_s)]
@@ -107,27 +108,23 @@ class Coordinator:
             return [*self._plan(now), SetTimer(PLAN, now + self.policy.planning.interval_s)]
         return []
 
-    def fault(self, policy: Policy) -> str | None:
-        """Why a policy that is well formed does not fit this pipeline, or None."""
-        early = self.stage_count - 1
-        if len(policy.thresholds) != early:
-            return f"thresholds: {len(policy.thresholds)} values, this network has {early} early exits"
-        if policy.strategy not in STRATEGIES:
-            return f"strategy: {policy.strategy} is not one of {', '.join(STRATEGIES)}"
-        for device, stages in policy.placement.items():
-            if strange := [stage for stage in stages if stage > self.stage_count]:
-                return f"placement.{device}: stages {strange}, this network has {self.stage_count}"
-        return None
-
     def _adopt(self, policy: Policy) -> list[Effect]:
         """A retained policy newer than the database knows: another database was here before."""
         if policy.version <= self.policy.version:
             return []
-        if self.fault(policy) is None:
+        if misfit(policy, self.stage_count) is None:
             self.policy = policy
             return [PublishPolicy(policy, "retained")]
         self.policy = self.policy.model_copy(update={"version": policy.version + 1})
         return [PublishPolicy(self.policy, "replaces a policy of another network")]
+
+    def _overtake(self) -> list[Effect]:
+        """Devices that outlived a coordinator with another database heed no version below theirs."""
+        latest = max((state.policy_version for state in self.devices.values() if state.online), default=0)
+        if not self.policy.version < latest < LATEST_VERSION:
+            return []
+        self.policy = self.policy.model_copy(update={"version": latest + 1})
+        return [PublishPolicy(self.policy, "devices ran a later version")]
 
     def _patch(self, patch: Mapping[str, Any], request: object) -> list[Effect]:
         version = self.policy.version
@@ -142,7 +139,7 @@ class Coordinator:
             policy = Policy.model_validate_json(json.dumps(merged), strict=True)
         except ValidationError as error:
             return [AnswerPatch(request, version, _faults(error))]
-        if (reason := self.fault(policy)) is not None:
+        if (reason := misfit(policy, self.stage_count)) is not None:
             return [AnswerPatch(request, version, reason)]
         if fresh and "placement" not in patch and (placement := self._layout(policy)) is not None:
             policy = policy.model_copy(update={"placement": placement})

@@ -6,6 +6,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mqtt_mdi.core.types import Count, Identifier, StageIndex
 
+LATEST_VERSION = 2**53
+"""The last that every reader of JSON tells from its neighbours."""
+
+WIDEST_WINDOW = 100_000
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -104,7 +109,7 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    version: int = Field(0, ge=0, le=2**53, description="Rises by one with each accepted change.")
+    version: int = Field(0, ge=0, le=LATEST_VERSION, description="Rises by one with each accepted change.")
     thresholds: Annotated[tuple[float, ...], Field(max_length=63)] = Field(
         description="One for each exit but the last: a frame leaves where score >= threshold."
     )
@@ -129,7 +134,7 @@ class Policy(BaseModel):
         8, description="T_O of MDI-Exit's Algorithm 1: with a longer output queue the task stays here."
     )
     queue_limit: int = Field(512, ge=1, le=100_000, description="Tasks an input or output queue holds.")
-    window: int = Field(64, ge=1, le=100_000, description="Frames a source keeps admitted at once.")
+    window: int = Field(64, ge=1, le=WIDEST_WINDOW, description="Frames a source keeps admitted at once.")
     admission: Admission = Admission()
     adaptation: Adaptation = Adaptation()
     pending_limit: int = Field(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from mqtt_mdi.core.effects import SolvePlan
 from mqtt_mdi.core.events import PlanSolved
 from mqtt_mdi.core.fleet import Fleet, drift
-from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.policy import WIDEST_WINDOW, Policy
 from mqtt_mdi.core.system import Plan, System
 from mqtt_mdi.core.types import DeviceState
 
@@ -103,7 +103,8 @@ class Replanner:
         if move is None:
             return None
         states, wanted = fleet.states, move.plan.placement
-        late = [n for n, own in wanted.items() if n in states and not set(own) <= set(states[n].stages)]
+        ready = {name: set(state.stages) for name, state in states.items()}
+        late = [name for name, own in wanted.items() if not set(own) <= ready.get(name, set())]
         match move.step:
             case "load":
                 move.step = "route"
@@ -167,8 +168,9 @@ def _meanwhile(state: DeviceState | None, wanted: tuple[int, ...], fleet: Fleet)
 def _routes(plan: Plan, policy: Policy) -> dict[str, Any]:
     """The fields that say who sends what where, and how many frames are under way."""
     rule = policy.planning
+    window = ceil(rule.tasks_a_device * len(plan.placement) + plan.rate * rule.depth_s)
     return {
         "shares": {n: {k: dict(split) for k, split in stages.items()} for n, stages in plan.shares.items()},
         "thresholds": plan.thresholds,
-        "window": ceil(rule.tasks_a_device * len(plan.placement) + plan.rate * rule.depth_s),
+        "window": min(window, WIDEST_WINDOW),
     }

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 
 from mqtt_mdi.core import events
@@ -15,6 +15,7 @@ from mqtt_mdi.core.effects import (
     SetTimer,
     SubmitTask,
 )
+from mqtt_mdi.core.fit import misfit
 from mqtt_mdi.core.ledger import Ledger
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.queues import RecentFrames
@@ -128,7 +129,7 @@ class Source:
             case events.BacklogObserved(tasks):
                 effects += self._adapt(tasks, now)
             case events.PolicyChanged(policy):
-                if policy.version > self.policy.version and len(policy.thresholds) == self.stage_count - 1:
+                if policy.version > self.policy.version and misfit(policy, self.stage_count) is None:
                     self.policy = policy
             case events.Stopping():
                 self._stopping = True
@@ -242,6 +243,10 @@ class Source:
         if lease is None or outcome.attempt > lease.attempt:
             self.ledger.duplicates += 1
             return []
+        if outcome.reason is None and not self._is_answer(outcome):
+            outcome = replace(
+                outcome, reason=f"{outcome.device} sent no label and score of this network", retry=True
+            )
         if outcome.reason is None:
             if outcome.attempt > lease.earlier:
                 self._response.observe(now - lease.began[outcome.attempt - lease.earlier - 1])
@@ -253,6 +258,10 @@ class Source:
             self._schedule(frame, now + RETRY_DELAY_S * 2 ** min(len(lease.began), 6))
             return []
         return self._answer(frame, outcome, now)
+
+    def _is_answer(self, outcome: Outcome) -> bool:
+        given = outcome.label is not None and outcome.score is not None
+        return given and outcome.stage <= self.stage_count
 
     def _expire(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 from mqtt_mdi.core import events, exits
 from mqtt_mdi.core.effects import DropInput, PublishState, ReportOutcome, RunStage, SendTask, SetTimer
+from mqtt_mdi.core.fit import misfit
 from mqtt_mdi.core.offload import Neighbour, smooth
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.queues import OutputQueue, RecentSet
@@ -157,7 +158,7 @@ class Worker:
         return effects
 
     def _obey(self, policy: Policy) -> None:
-        if len(policy.thresholds) != self.stage_count - 1 or policy.strategy not in STRATEGIES:
+        if misfit(policy, self.stage_count) is not None:
             self.counters["policies_refused"] += 1
         elif policy.version > self.policy.version:
             if policy.shares != self.policy.shares:
@@ -261,8 +262,12 @@ class Worker:
     def _ignore(self, duplicate: Task) -> list[Effect]:
         """A second delivery, or another attempt at what waits here and will be done anyway."""
         self.counters["duplicates"] += 1
-        _, attempt = self._queued.get(duplicate.work, (0, 0))
-        return [] if attempt == duplicate.attempt else [DropInput(duplicate)]
+        return self._drop(duplicate)
+
+    def _drop(self, task: Task) -> list[Effect]:
+        """An input is needed no more, unless the very same task waits here."""
+        _, attempt = self._queued.get(task.work, (0, 0))
+        return [] if attempt == task.attempt else [DropInput(task)]
 
     def _enqueue(self, queue: deque[Task] | OutputQueue, task: Task) -> None:
         self._serial += 1
@@ -280,7 +285,7 @@ class Worker:
         if sure or task.stage == self.stage_count:
             self.counters["exits"] += 1
             outcome = self._outcome(task, label=event.label, score=event.score)
-            return [DropInput(following), ReportOutcome(task.source, outcome)]
+            return [*self._drop(following), ReportOutcome(task.source, outcome)]
         if not self._seen.add(following.key) or self._is_ahead(following):
             return self._ignore(following)
         self._enqueue(self._queue_for(following, came_up=True), following)

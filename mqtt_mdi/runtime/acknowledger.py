@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
-from mqtt_mdi.runtime.client import Message
+from mqtt_mdi.runtime.message import Message
 
 
 class Acknowledger:

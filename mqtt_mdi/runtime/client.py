@@ -13,7 +13,6 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt import client as paho
@@ -22,10 +21,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from mqtt_mdi.core.value import value
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.buffered import BufferedClient
+from mqtt_mdi.runtime.message import Message, Will
 from mqtt_mdi.runtime.tls import explain, tls_context, why_hung_up
 
 log = logging.getLogger(__name__)
@@ -36,6 +35,8 @@ BACKOFF_S = (0.2, 10.0)
 READS_A_TURN = 256
 RECEIVE_MAXIMUM = 1024
 MAX_PACKET_BYTES = 64 * 2**20
+HEADER_BYTES = 16
+"""What a PUBLISH packet without properties has beside topic and payload, at most."""
 
 # MQTT 5, section 3.2.2.2: trying again cannot help.
 _NOT_AUTHORISED = "Not authorized"
@@ -43,30 +44,6 @@ _REFUSED_FOR_GOOD = {"Bad user name or password", _NOT_AUTHORISED, "Client ident
 _DENIALS_TOLD = 100
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has it
 _TAKEN_OVER = "Session taken over"
-
-
-@value
-class Message:
-    """A message that arrived."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    mid: int
-    epoch: int = 0
-    content_type: str | None = None
-    response_topic: str | None = None
-    correlation: bytes | None = None
-    user_properties: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """What the broker publishes, retained, when we vanish."""
-
-    topic: str
-    payload: bytes
 
 
 class Connection:
@@ -110,6 +87,7 @@ class Connection:
         self._closing = False
         self._greeted = False
         self._hung_up = False
+        self._largest = MAX_PACKET_BYTES
         self._own = {own, will.topic if will else None}
         self._denied: set[str] = set()
         client = BufferedClient(client_id, manual_ack=manual_ack)
@@ -150,8 +128,15 @@ class Connection:
         response_topic: str | None = None,
         correlation: bytes | None = None,
         user_properties: tuple[tuple[str, str], ...] = (),
-    ) -> None:
-        """Publish. Quality 1 is kept and sent again after a reconnection, 0 is lost without one."""
+    ) -> bool:
+        """Publish, unless it is more than the broker takes: it would hang up, and again at each try.
+
+        Quality 1 is kept and sent again after a reconnection, 0 is lost without one.
+        """
+        if len(topic) + len(payload) + HEADER_BYTES > self._largest:
+            fault = "not sent to %s: %d bytes on %s, it takes packets of %d; raise its max_packet_size"
+            log.error(fault, self.url, len(payload), topic, self._largest)
+            return False
         properties = None
         if content_type or response_topic or correlation is not None or user_properties:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -164,6 +149,7 @@ class Connection:
             if user_properties:
                 properties.UserProperty = list(user_properties)
         self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        return True
 
     def acknowledge(self, message: Message) -> None:
         """Acknowledge a message of quality 1 when `manual_ack` was asked for.
@@ -326,7 +312,7 @@ class Connection:
             self._next_try = time.monotonic() + self._pause
 
     def _connack(
-        self, _client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _props: object
+        self, _client: paho.Client, _data: object, _flags: object, reason: ReasonCode, told: Properties | None
     ) -> None:
         self._greeted = True
         if reason.is_failure:
@@ -339,6 +325,8 @@ class Connection:
                 self._retry_later(str(reason))
             return
         self.connected = True
+        # MQTT 5, section 3.2.2.3.6.
+        self._largest = getattr(told, "MaximumPacketSize", MAX_PACKET_BYTES)
         self._epoch += 1
         self._pause = BACKOFF_S[0]
         log.info("connected to %s", self.url)

@@ -13,13 +13,15 @@ from mqtt_mdi.bundle.manifest import Manifest
 from mqtt_mdi.bundle.stages import read_stage
 from mqtt_mdi.core import effects, events
 from mqtt_mdi.core.coordinator import Coordinator
+from mqtt_mdi.core.fit import misfit
 from mqtt_mdi.core.ledger import Tally
 from mqtt_mdi.core.policy import Policy, merge_patch
 from mqtt_mdi.core.types import DeviceState, Result, Truth, Window
 from mqtt_mdi.errors import ConfigError, ProtocolError
 from mqtt_mdi.runtime.acknowledger import Acknowledger
 from mqtt_mdi.runtime.broker_url import BrokerURL
-from mqtt_mdi.runtime.client import Connection, Message, Will
+from mqtt_mdi.runtime.client import Connection
+from mqtt_mdi.runtime.message import Message, Will
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.runtime.solver import Solve, Solver, no_planner
 from mqtt_mdi.runtime.trust import properties_of, sealed_to_publish
@@ -119,7 +121,7 @@ class CoordinatorShell(Shell):
             ),
             Random(0),  # noqa: S311 -- samples latencies
         )
-        if (fault := self.machine.fault(self.machine.policy)) is not None:
+        if (fault := misfit(self.machine.policy, self.machine.stage_count)) is not None:
             raise ConfigError(f"policy: {fault}")
         self.boot = new_boot()
         gone = COORDINATOR_STATE.encode(CoordinatorState(online=False, boot=self.boot))
@@ -165,9 +167,9 @@ class CoordinatorShell(Shell):
     def connected(self) -> None:
         """Subscribe; our own state coming back says that the retained messages before it have come."""
         self._began = False
-        for topic in (self.topics.policy, self.topics.policy_set, self.topics.coordinator):
-            self.connection.subscribe(topic, qos=1)
-        for topic in (self.topics.results(), self.topics.truth(), self.topics.deadletter()):
+        topics = self.topics
+        ours = (topics.policy, topics.policy_set, topics.coordinator)
+        for topic in (*ours, topics.results(), topics.truth(), topics.deadletter()):
             self.connection.subscribe(topic, qos=1)
         self.connection.subscribe(self.topics.device())
         if self.settings.watch_broker:
@@ -321,7 +323,10 @@ class CoordinatorShell(Shell):
             return
         self._began = True
         for stage, graph in self.graphs.items():
-            self.connection.publish(self.topics.model_stage(stage), graph, qos=1, retain=True)
+            if not self.connection.publish(self.topics.model_stage(stage), graph, qos=1, retain=True):
+                fault = f"stage {stage}: its graph of {len(graph)} bytes is more than the broker takes"
+                self.fail(ConfigError(f"{fault}; raise its max_packet_size, or cut at more places"))
+                return
         # Last, so that who hears it finds the graphs it names.
         manifest, properties = self.sealed.manifest, properties_of(self.sealed)
         self.connection.publish(
@@ -364,7 +369,7 @@ class CoordinatorShell(Shell):
         )
         self.connection.publish(self.topics.coordinator, COORDINATOR_STATE.encode(state), qos=1, retain=True)
 
-    def _written(self, _batch: Batch, written: Written) -> None:
+    def _written(self, written: Written) -> None:
         self.call(lambda: self._stored(written))
 
     def _stored(self, written: Written) -> None:

@@ -18,7 +18,8 @@ from mqtt_mdi.core.worker import Worker
 from mqtt_mdi.engine.base import Engine
 from mqtt_mdi.errors import BundleError, ConfigError, ProtocolError
 from mqtt_mdi.runtime.broker_url import BrokerURL
-from mqtt_mdi.runtime.client import Connection, Message, Will
+from mqtt_mdi.runtime.client import Connection
+from mqtt_mdi.runtime.message import Message, Will
 from mqtt_mdi.runtime.runner import Runner
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.runtime.trust import Trust, sealed_in
@@ -92,6 +93,7 @@ class Device(Shell):
         self._loads: deque[tuple[int, object]] = deque()
         self._wanted: frozenset[int] = frozenset()
         self._born = False
+        self._leaving = False
         self._sending: defaultdict[tuple[str, int], list[tuple[Task, TaskInput]]] = defaultdict(list)
         self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
 
@@ -185,15 +187,21 @@ class Device(Shell):
         qos = self.worker.policy.data_qos if self.worker else 0
         for (device, stage), batch in self._sending.items():
             for part in messages_of(batch):
-                self.connection.publish(
-                    self.topics.stage(stage, device), encode_tasks(part, self.name), qos=qos
-                )
+                payload = encode_tasks(part, self.name)
+                if not self.connection.publish(self.topics.stage(stage, device), payload, qos=qos):
+                    self._too_large(part)
         for source, outcomes in self._outcomes.items():
             for start in range(0, len(outcomes), MAX_BATCH):
                 payload = OUTCOMES.encode(outcomes[start : start + MAX_BATCH])
                 self.connection.publish(self.topics.exits(source), payload, qos=1)
         self._sending.clear()
         self._outcomes.clear()
+
+    def _too_large(self, batch: list[tuple[Task, TaskInput]]) -> None:
+        for task, _ in batch:
+            who = (task.sensor, task.frame_id, task.attempt, task.stage, self.name, task.hops)
+            reason = f"the input of stage {task.stage}, {task.size} bytes, is more than the broker takes"
+            self.report(task.source, Outcome(*who, reason=reason))
 
     def model_changed(self, manifest: Manifest) -> None:
         """The first model arrived, or another one."""
@@ -207,7 +215,9 @@ class Device(Shell):
         elif device == self.name:
             self._hear_namesake(state, message.epoch)
         else:
-            self.tell(events.NeighbourReported(state))
+            # What the broker kept has been under way for longer than any link takes.
+            fresh = replace(state, echoes={}) if message.retain else state
+            self.tell(events.NeighbourReported(fresh))
 
     def _hear_namesake(self, state: DeviceState, epoch: int) -> None:
         """A later start with our name took our connection: many brokers tell no reason.
@@ -251,7 +261,7 @@ class Device(Shell):
 
     def _place(self) -> None:
         """Hold the stages that the policy gives us, or else those we were started with."""
-        if self.manifest is None or self.worker is None:
+        if self.manifest is None or self.worker is None or self._leaving:
             return
         every = frozenset(range(1, self.manifest.stage_count + 1))
         started_with = every if self.settings.stages == "all" else self.settings.stages
@@ -310,7 +320,8 @@ class Device(Shell):
             log.info("%s holds stage %s", self.name, ", ".join(map(str, sorted(self._ready))))
 
     def _tell_stages(self) -> None:
-        self.tell(events.StagesReady(frozenset(self._ready & self._wanted)))
+        held = frozenset() if self._leaving else frozenset(self._ready & self._wanted)
+        self.tell(events.StagesReady(held))
         self.tell(events.Started())
 
     def _listen(self, stage: int) -> None:
@@ -347,7 +358,8 @@ class Device(Shell):
 
     def drain(self) -> None:
         """Hold no stage any more, so that what is queued goes to those who do."""
-        self.tell(events.StagesReady(frozenset()))
+        self._leaving = True
+        self._tell_stages()
         began = self.now()
         while self.connection.connected and self.now() < began + DRAIN_S:
             self.tell(events.Started())

@@ -9,7 +9,8 @@ from mqtt_mdi.bundle.manifest import parse_manifest
 from mqtt_mdi.core.types import DeviceState, Result
 from mqtt_mdi.errors import BundleError, ConfigError, ProtocolError
 from mqtt_mdi.runtime.broker_url import BrokerURL
-from mqtt_mdi.runtime.client import Connection, Message
+from mqtt_mdi.runtime.client import Connection
+from mqtt_mdi.runtime.message import Message
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.wire.frames import Frame
 from mqtt_mdi.wire.messages import DEVICE_STATE, RESULT, TRUTH, TruthMessage

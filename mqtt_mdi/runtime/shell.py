@@ -10,7 +10,8 @@ from heapq import heappop, heappush
 from queue import Empty, SimpleQueue
 
 from mqtt_mdi.errors import MdiError, ProtocolError
-from mqtt_mdi.runtime.client import Connection, Message
+from mqtt_mdi.runtime.client import Connection
+from mqtt_mdi.runtime.message import Message
 from mqtt_mdi.wire.messages import DEAD_LETTER, MAX_FIRST_BYTES, DeadLetter
 from mqtt_mdi.wire.topics import PREFIX, Topic, Topics
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from mqtt_mdi.bundle.manifest import Manifest
 from mqtt_mdi.core import effects, events
@@ -9,13 +10,14 @@ from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.source import TIMERS, Source
 from mqtt_mdi.core.types import FRAME_ID, FrameKey, Outcome, Result
 from mqtt_mdi.errors import ProtocolError
-from mqtt_mdi.runtime.client import Message
 from mqtt_mdi.runtime.device import DRAIN_S, Device, DeviceSettings, LoadStage
+from mqtt_mdi.runtime.message import Message
 from mqtt_mdi.wire.frames import Frame, sniff
 from mqtt_mdi.wire.messages import OUTCOMES, RESULT
 from mqtt_mdi.wire.topics import Topic, identifier
 
 _FRAME_ID = re.compile(FRAME_ID)
+DIGEST_BYTES = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +165,19 @@ class SourceDevice(Device):
         self.take_in(key, Admitted(frame, message.response_topic, message.correlation))
 
     def _frame_id(self, correlation: bytes | None) -> str:
-        """The sensor's own id when it gave one that can stand in JSON, else its bytes in hexadecimal."""
+        """The sensor's own id when it gave one that can stand in JSON, else its bytes in hexadecimal.
+
+        Of an id that is too long for that its BLAKE2b digest stands there: two ids are never one.
+        """
         if not correlation:
             self._given += 1
             return f"{self.identity.boot}-{self._given}"
         text = correlation.decode("ascii", "replace")
-        return text if _FRAME_ID.fullmatch(text) else f"0x{correlation[:60].hex()}"
+        if _FRAME_ID.fullmatch(text):
+            return text
+        if len(correlation) > DIGEST_BYTES:
+            correlation = blake2b(correlation, digest_size=DIGEST_BYTES).digest()
+        return f"0x{correlation.hex()}"
 
     def _refuse(self, key: FrameKey, reason: str, topic: str | None, correlation: bytes | None) -> None:
         """Tell a sensor that asked of a frame that was not admitted."""

@@ -15,8 +15,8 @@ from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.source import ANSWERED_REMEMBERED, Owed, Source
 from mqtt_mdi.core.types import FrameKey, Result
 from mqtt_mdi.errors import StorageError
-from mqtt_mdi.runtime.client import Message
 from mqtt_mdi.runtime.device import DRAIN_S, Device, DeviceSettings, LoadStage
+from mqtt_mdi.runtime.message import Message
 from mqtt_mdi.runtime.source import Admitted, SourceDevice
 from mqtt_mdi.storage.spool import KeptAnswer, KeptFrame, Spool
 from mqtt_mdi.wire.frames import Frame

@@ -11,7 +11,7 @@ from mqtt_mdi.bundle.sealed import (
     signature_from_text,
     signature_to_text,
 )
-from mqtt_mdi.runtime.client import Message
+from mqtt_mdi.runtime.message import Message
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ class Writer:
     """
 
     def __init__(
-        self, store: Store, written: Callable[[Batch, Written], None], failing: Callable[[str], None]
+        self, store: Store, written: Callable[[Written], None], failing: Callable[[str], None]
     ) -> None:
         self._store = store
         self._written = written
@@ -61,5 +61,5 @@ class Writer:
                     return
                 pause = min(RETRY_S[1], 2 * pause)
             else:
-                self._written(batch, written)
+                self._written(written)
                 return

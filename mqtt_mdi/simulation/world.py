@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from mqtt_mdi.core import effects, events
 from mqtt_mdi.core.coordinator import Coordinator
+from mqtt_mdi.core.fit import misfit
 from mqtt_mdi.core.ledger import Tally
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.source import TIMERS, Source
@@ -47,7 +48,7 @@ class World:
         self._solve = solve
         self._frame_bytes = network.profiles[0].input_bytes - ENVELOPE_BYTES
         self.coordinator = Coordinator(self.policy, network.profiles, Tally(), self._rng("coordinator"))
-        if (fault := self.coordinator.fault(self.policy)) is not None:
+        if (fault := misfit(self.policy, self.coordinator.stage_count)) is not None:
             raise ConfigError(f"policy.{fault}")
         self.nodes = {spec.id: self._node(spec) for spec in scenario.devices}
         check_stages(self.nodes.values(), self.policy, network)

@@ -24,7 +24,7 @@ from mqtt_mdi.core.coordinator import (
     quantile,
 )
 from mqtt_mdi.core.ledger import Tally
-from mqtt_mdi.core.policy import Policy
+from mqtt_mdi.core.policy import LATEST_VERSION, Policy
 from mqtt_mdi.core.types import DeviceState, Result, Window
 
 STAGES = 3
@@ -89,6 +89,10 @@ def test_null_brings_the_default_back() -> None:
         ({"strategy": "no spaces"}, "strategy: String should match pattern"),
         ({"planning": {"goal": "rate"}}, "planning: Value error, goal rate needs a value for rate"),
         ({"shares": {"a": {"1": {"b": 2}}}}, "shares.a.1.b: Input should be less than or equal to 1"),
+        (
+            {"thresholds": [-0.5, 0.2], "adaptation": {"rule": "adaptive"}},
+            "adaptation.rule: adaptive needs thresholds from 0 to 1, got [-0.5]",
+        ),
         ({"lease_s": -1}, "lease_s: Input should be greater than 0"),
         ({"lease_s": 0, "window": 0, "tea": 1}, "tea: Extra inputs are not permitted"),
         ({"version": 9}, "version: given by the coordinator, leave it out"),
@@ -125,6 +129,25 @@ def test_a_retained_policy_of_another_network_is_outvoted() -> None:
     [order] = machine.handle(events.PolicyChanged(Policy(version=9, thresholds=(0.1,))), 0.0)
     assert order == effects.PublishPolicy(machine.policy, "replaces a policy of another network")
     assert (machine.policy.version, machine.policy.thresholds) == (10, (0.8, 0.6))
+
+
+def test_devices_that_outlived_another_database_are_overtaken() -> None:
+    machine = coordinator()
+    machine.handle(events.Started(), 0.0)
+    machine.handle(events.NeighbourReported(DeviceState("a", "boot", policy_version=57)), 0.1)
+    policy = machine.policy.model_copy(update={"version": 58})
+    told = effects.PublishPolicy(policy, "devices ran a later version")
+    assert told in machine.handle(events.TimerFired(WINDOW), 1.0)
+    assert machine.policy == policy
+    again = machine.handle(events.TimerFired(WINDOW), 2.0)
+    assert not [order for order in again if isinstance(order, effects.PublishPolicy)]
+
+
+def test_a_version_that_nothing_can_follow_is_not_followed() -> None:
+    machine = coordinator()
+    machine.handle(events.NeighbourReported(DeviceState("a", "boot", policy_version=LATEST_VERSION)), 0.1)
+    machine.handle(events.TimerFired(WINDOW), 1.0)
+    assert machine.policy.version == 4
 
 
 def test_a_device_is_recorded_when_it_comes_changes_and_goes() -> None:

@@ -17,7 +17,7 @@ from fleetwork import (
     settled,
 )
 
-from mqtt_mdi.core.policy import Adaptation
+from mqtt_mdi.core.policy import WIDEST_WINDOW, Adaptation, Policy
 
 # The order of a move
 
@@ -67,6 +67,26 @@ def test_routing_brings_the_plans_thresholds_and_enough_frames() -> None:
     machine.solve(plan({"a": EVERY, "b": EVERY}, rate=123.0, thresholds=(0.9, 0.1)))
     assert machine.policy.thresholds == (0.9, 0.1)
     assert machine.policy.window == 2 * 5 + 13
+
+
+def test_nothing_is_let_go_for_a_device_that_left_while_the_plan_was_made() -> None:
+    machine = settled(plan({"a": EVERY, "b": ()}))
+    drifted(machine)
+    machine.leave("b")
+    machine.solve(plan({"a": (1,), "b": (2, 3)}))
+    machine.all_obey()
+    assert held(machine)["a"] == EVERY
+    machine.advance(LONG)
+    assert machine.asked is not None
+    assert not machine.policy.placement["b"] or machine.policy.placement["a"] == EVERY
+
+
+def test_a_plan_widens_the_window_no_further_than_a_policy_may() -> None:
+    machine = fleet(planning={"depth_s": 60})
+    machine.advance(SOON)
+    machine.solve(plan({"a": EVERY, "b": EVERY}, rate=1e6))
+    assert machine.policy.window == WIDEST_WINDOW
+    assert Policy.model_validate(machine.policy.model_dump()) == machine.policy
 
 
 @pytest.mark.parametrize(

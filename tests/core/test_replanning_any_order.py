@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mqtt_mdi.core import events
+from mqtt_mdi.core.fit import misfit
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.system import Plan
 
@@ -100,7 +101,7 @@ class Replanning(RuleBasedStateMachine):
 
     @invariant()
     def what_is_published_fits(self) -> None:
-        assert self.machine.coordinator.fault(self.machine.policy) is None
+        assert misfit(self.machine.policy, self.machine.coordinator.stage_count) is None
 
     def teardown(self) -> None:
         """Whatever happened: a last plan for who is there comes into force, whole."""

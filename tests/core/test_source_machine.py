@@ -83,6 +83,22 @@ def test_an_answer_is_published_once_and_the_bytes_are_released() -> None:
     assert (s.ledger.answered, s.ledger.duplicates) == (1, 1)
 
 
+@pytest.mark.parametrize("given", [{}, {"label": 1}, {"score": 0.9}], ids=["nothing", "label", "score"])
+def test_an_outcome_that_says_nothing_is_no_answer(given: dict[str, object]) -> None:
+    machine = source(max_attempts=1)
+    arrive(machine, 1)
+    [answer] = results(hear(machine, 1, now=0.1, **given))
+    assert (answer.status, answer.reason) == ("failed", "a sent no label and score of this network")
+
+
+def test_an_outcome_of_a_stage_that_the_network_lacks_is_tried_again() -> None:
+    machine = source()
+    arrive(machine, 1)
+    told = Outcome("cam", "1", 1, STAGES + 1, "a", label=1, score=0.9)
+    assert not results(machine.handle(events.OutcomeReported(told), 0.1))
+    assert submitted(fire(machine, now=60.0))
+
+
 def test_a_label_without_a_name_is_answered_without_one() -> None:
     s = source()
     arrive(s, 1)

@@ -379,9 +379,11 @@ def test_a_policys_version_only_rises() -> None:
     assert a.policy == newer
 
 
-def test_a_policy_for_another_network_is_refused_and_counted() -> None:
+@pytest.mark.parametrize("strange", [{"thresholds": [0.1]}, {"placement": {"a": [4]}}])
+def test_a_policy_for_another_network_is_refused_and_counted(strange: dict[str, object]) -> None:
     a = worker(1)
-    a.handle(events.PolicyChanged(Policy(version=9, thresholds=(0.1,))), 0.0)
+    policy = {"version": 9, "thresholds": [0.1, 0.2], **strange}
+    a.handle(events.PolicyChanged(Policy.model_validate(policy)), 0.0)
     assert a.policy.version == 1
     assert a.counters["policies_refused"] == 1
 

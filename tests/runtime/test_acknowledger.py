@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtt_mdi.runtime.acknowledger import Acknowledger
-from mqtt_mdi.runtime.client import Message
+from mqtt_mdi.runtime.message import Message
 
 
 def message(mid: int, qos: int = 1) -> Message:

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from live import Broker, Client, until
+from secured import mosquitto_with
 
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.runtime.broker import free_ports, mosquitto_program, running_broker
+from mqtt_mdi.runtime.broker import free_ports, running_broker
 from mqtt_mdi.runtime.broker_url import BrokerURL
-from mqtt_mdi.runtime.client import BACKOFF_S, Connection, Message, Will
+from mqtt_mdi.runtime.client import BACKOFF_S, HEADER_BYTES, Connection
+from mqtt_mdi.runtime.message import Message, Will
 
 
 @contextmanager
@@ -233,25 +235,40 @@ def test_unacknowledged_messages_come_again(mosquitto: Broker) -> None:
         opened.acknowledge(again)
 
 
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+@contextmanager
+def one_of_its_own(folder: Path, *lines: str) -> Iterator[BrokerURL]:
+    """A mosquitto with these lines in its configuration."""
+    url = BrokerURL("127.0.0.1", free_ports("127.0.0.1", 1))
+    with mosquitto_with("\n".join((f"listener {url.port} {url.host}", *lines)), folder, url.port):
+        yield url
+
+
+@pytest.mark.usefixtures("mosquitto")
+def test_what_the_broker_would_hang_up_on_is_not_sent(tmp_path: Path) -> None:
+    with (
+        one_of_its_own(tmp_path, "allow_anonymous true", "max_packet_size 1000") as url,
+        connection(url) as opened,
+    ):
+        connect(opened)
+        opened.subscribe("large/#")
+        largest = 1000 - len("large/0") - HEADER_BYTES
+        for qos in (0, 1):
+            assert not opened.publish(f"large/{qos}", bytes(largest + 1), qos=qos)
+            assert opened.publish(f"large/{qos}", bytes(largest), qos=qos)
+        heard = hear(opened, 2)
+        assert [len(message.payload) for message in heard] == [largest, largest]
+        assert {message.epoch for message in heard} == {1}
 
 
 @pytest.fixture
 def guarded(tmp_path: Path, mosquitto: Broker) -> Iterator[Callable[[str], BrokerURL]]:
     """A mosquitto that wants a password; makes its URL for a user."""
-    port = free_ports(mosquitto.url.host, 1)
+    del mosquitto  # there is one
     passwords = tmp_path / "passwords"
     subprocess.run(["mosquitto_passwd", "-c", "-b", str(passwords), "ann", "secret"], check=True)
     passwords.chmod(0o644)
-    config = tmp_path / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\npassword_file {passwords}\nlog_dest none\nuser root\n")
-    with subprocess.Popen([mosquitto_program() or "", "-c", str(config)]) as process:
-        url = BrokerURL("127.0.0.1", port)
-        until(lambda: listens(port))
+    with one_of_its_own(tmp_path, f"password_file {passwords}") as url:
         yield lambda user: BrokerURL.parse(f"mqtt://{user}@{url.host}:{url.port}")
-        process.terminate()
 
 
 def test_a_wrong_password_ends_the_matter(guarded: Callable[[str], BrokerURL]) -> None:

@@ -6,7 +6,8 @@ import pytest
 from live import Broker, Client, until
 
 from mqtt_mdi.errors import ConfigError, ProtocolError
-from mqtt_mdi.runtime.client import Connection, Message
+from mqtt_mdi.runtime.client import Connection
+from mqtt_mdi.runtime.message import Message
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.wire.topics import Topic, Topics
 

@@ -28,7 +28,7 @@ class Desk:
             Batch(tuple((Result("cam", frame_id, "ok", label=1), 0.0) for frame_id in frame_ids))
         )
 
-    def _written(self, _batch: Batch, written: Written) -> None:
+    def _written(self, written: Written) -> None:
         self.threads.add(threading.current_thread().name)
         self.written.append(written)
 

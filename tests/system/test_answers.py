@@ -137,6 +137,14 @@ def test_correlation_data_that_is_no_identifier_comes_back_as_it_was(pipeline: P
     assert answer.json["frame_id"] == f"0x{token.hex()}"
 
 
+def test_ids_that_are_long_and_begin_alike_are_two_frames(pipeline: Pipeline) -> None:
+    site = b'{"site": "a hall with a long name", "camera": "over the gate", "picture": '
+    for last in (b"1}", b"2}"):
+        pipeline.send("alike", encode_png(SAMPLE.pictures[0]).data, CorrelationData=site + last)
+    first, second = (answer["frame_id"] for answer in pipeline.answers("alike", 2))
+    assert first != second
+
+
 def test_the_same_frame_sent_twice_is_answered_once(pipeline: Pipeline) -> None:
     frame = encode_png(SAMPLE.pictures[0])
     for sensor_frame in (b"once", b"once", b"after"):
