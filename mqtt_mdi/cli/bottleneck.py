@@ -18,7 +18,7 @@ from mqtt_mdi.cli.learning import (
     new_folder,
     training_bar,
 )
-from mqtt_mdi.cli.options import StagesType
+from mqtt_mdi.cli.options import FiniteRange, StagesType
 from mqtt_mdi.errors import ConfigError
 
 
@@ -35,7 +35,7 @@ from mqtt_mdi.errors import ConfigError
 )
 @click.option(
     "--ratio",
-    type=click.FloatRange(4, 1024),
+    type=FiniteRange(4, 1024),
     default=16,
     help="How many times fewer bytes than float32 an activation takes.",
 )
@@ -49,7 +49,7 @@ from mqtt_mdi.errors import ConfigError
 @click.option("--epochs", type=click.IntRange(1), default=2, help="Passes over the data.")
 @learning_options
 @click.option(
-    "--learning-rate", type=click.FloatRange(0, min_open=True), default=0.1, help="The highest of a run."
+    "--learning-rate", type=FiniteRange(0, min_open=True), default=0.1, help="The highest of a run."
 )
 @max_accuracy_loss_option
 def bottleneck(

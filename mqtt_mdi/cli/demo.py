@@ -19,7 +19,7 @@ from rich.table import Table
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, Manifest, read_manifest
 from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.bundle.trace import read_trace
-from mqtt_mdi.cli.options import bundle_option, stop_on_signals
+from mqtt_mdi.cli.options import FiniteRange, bundle_option, stop_on_signals
 from mqtt_mdi.cli.page import page_installed, page_options
 from mqtt_mdi.cli.stream import READY_S, stream_sample
 from mqtt_mdi.errors import ConfigError
@@ -103,7 +103,7 @@ def running_parts(
 )
 @click.option(
     "--emulate",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     envvar="MDI_EMULATE",
     help="Have each device pass for a slower one, of so many multiply-adds a second: 1e8 is a small board.",
 )

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import click
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mqtt_mdi.bundle.manifest import Manifest
+from mqtt_mdi.cli.options import FiniteRange
 from mqtt_mdi.datasets.labelled import Dataset
 from mqtt_mdi.datasets.registry import DATASETS, read_dataset
 from mqtt_mdi.errors import ConfigError
@@ -121,7 +123,7 @@ def max_accuracy_loss_option(command: F) -> F:
     """--max-accuracy-loss."""
     return click.option(
         "--max-accuracy-loss",
-        type=click.FloatRange(0, 1),
+        type=FiniteRange(0, 1),
         default=0.002,
         help="What early exits may cost on the pictures held out, as a share of all answers.",
     )(command)
@@ -142,6 +144,8 @@ def new_folder(out: Path) -> None:
     """Make the folder of a new bundle; raises ConfigError where it cannot be."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".partial-", dir=out):
+            pass  # hours later it would be too late to learn that nothing can be written there
     except OSError as error:
         raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
 

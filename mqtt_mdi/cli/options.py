@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 from functools import wraps
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,6 +28,17 @@ class BrokerType(click.ParamType[BrokerURL]):
     ) -> BrokerURL:
         """Read a broker's address."""
         return value if isinstance(value, BrokerURL) else BrokerURL.parse(str(value))
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; click's own lets nan pass, which is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 -- click's signature
+        """Read a number."""
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value} is no number in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 class StagesType(click.ParamType[frozenset[int] | Literal["all"]]):

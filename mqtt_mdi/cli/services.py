@@ -8,7 +8,14 @@ from typing import Literal
 import click
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, StageSpec
-from mqtt_mdi.cli.options import BytesType, StagesType, broker_options, bundle_option, stop_on_signals
+from mqtt_mdi.cli.options import (
+    BytesType,
+    FiniteRange,
+    StagesType,
+    broker_options,
+    bundle_option,
+    stop_on_signals,
+)
 from mqtt_mdi.cli.page import page_options, showing
 from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.web.address import PageSettings
@@ -107,7 +114,7 @@ def _device_options(default_stages: str) -> list[click.Option]:
         ),
         click.Option(
             ["--emulate"],
-            type=click.FloatRange(0, min_open=True),
+            type=FiniteRange(0, min_open=True),
             envvar="MDI_EMULATE",
             help="Pass for a slower device, of so many multiply-adds a second: 1e8 is a small board.",
         ),
@@ -238,7 +245,7 @@ def source(
     envvar="MDI_FRAMES",
     help="How many frames to send; 0 for without end. The sample is repeated as needed.",
 )
-@click.option("--rate", type=click.FloatRange(0, min_open=True), envvar="MDI_RATE", help="Frames a second.")
+@click.option("--rate", type=FiniteRange(0, min_open=True), envvar="MDI_RATE", help="Frames a second.")
 @click.option(
     "--window",
     type=click.IntRange(1),

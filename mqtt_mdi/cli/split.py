@@ -16,6 +16,7 @@ from mqtt_mdi.cli.learning import (
     new_folder,
     told_when_stopped,
 )
+from mqtt_mdi.cli.options import FiniteRange
 from mqtt_mdi.datasets.labelled import usual_hold_out, usual_sample
 from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError
@@ -70,7 +71,7 @@ def _numbers(
 @learning_options
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=0.01,
     help="Of --no-freeze; 0.15 suits a network that is not trained yet.",
 )

@@ -17,6 +17,7 @@ from mqtt_mdi.cli.learning import (
     new_folder,
     training_bar,
 )
+from mqtt_mdi.cli.options import FiniteRange
 from mqtt_mdi.datasets.labelled import Dataset, usual_hold_out, usual_sample
 from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError
@@ -41,11 +42,9 @@ if TYPE_CHECKING:
 )
 @learning_options
 @click.option(
-    "--learning-rate", type=click.FloatRange(0, min_open=True), default=0.15, help="The highest of a run."
+    "--learning-rate", type=FiniteRange(0, min_open=True), default=0.15, help="The highest of a run."
 )
-@click.option(
-    "--width", type=click.FloatRange(0.1, 4), default=0.5, envvar="MDI_WIDTH", help="Share of channels."
-)
+@click.option("--width", type=FiniteRange(0.1, 4), default=0.5, envvar="MDI_WIDTH", help="Share of channels.")
 @click.option(
     "--method",
     help="How the exits learn: distilled (from the last one, too), joint, or taught (by a teacher).  "

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from mqtt_mdi.bundle.manifest import MAX_NAME
 from mqtt_mdi.datasets.labelled import Dataset, Labelled
 from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.wire.inputs import MAX_SIDE
 from mqtt_mdi.wire.pictures import fitted
 
 MAX_FILE_BYTES = 2**26
@@ -113,6 +114,11 @@ def _tar(archive: tarfile.TarFile) -> Members:
             raise OSError(f"{info.name} is a link to {info.linkname}, which leads nowhere") from error
         if file is not None:
             yield PurePosixPath(info.name), _read(file, info.name)
+    # A damaged header ends the archive for Python's reader, but zeros alone do.
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise OSError(f"it breaks off or is damaged at byte {archive.offset:,}")
 
 
 def _read(file: IO[bytes], name: object) -> bytes:
@@ -135,6 +141,10 @@ def _decode(data: bytes, size: int | None, where: str) -> NDArray[np.uint8]:
 def _labelled(by_class: list[dict[str, NDArray[np.uint8]]], path: Path) -> Labelled:
     named = [(name, picture) for files in by_class for name, picture in sorted(files.items())]
     first, example = named[0]
+    if max(example.shape) > MAX_SIDE:
+        raise ConfigError(
+            f"{path}: {first} has {_size(example)} pixels, more than {MAX_SIDE} a side; choose --size"
+        )
     for name, picture in named:
         if picture.shape != example.shape:
             raise ConfigError(

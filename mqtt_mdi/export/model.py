@@ -18,11 +18,14 @@ from mqtt_mdi.models.stage import StagedModel
 
 
 def rounded_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dictionary as it ships: weights of layers in half precision, the rest as it is."""
+    """The state dictionary as it ships: weights of layers in half precision, the rest as it is.
+
+    What a module knows under two names is there twice: a file of weights holds no two that share memory.
+    """
     return {
-        name: value.half().contiguous()
-        if value.is_floating_point() and value.ndim > 1
-        else value.contiguous()
+        name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).clone(
+            memory_format=torch.contiguous_format
+        )
         for name, value in model.state_dict().items()
     }
 

@@ -25,10 +25,13 @@ def built(network: str) -> nn.Module:
         sys.path.insert(0, str(Path.cwd()))
     try:
         given = getattr(import_module(module), function)()
-    except Exception as error:  # whatever a stranger's code raises
-        raise ConfigError(f"{network} cannot be built: {type(error).__name__}: {error}") from error
-    if not isinstance(given, nn.Module):
-        raise ConfigError(f"{network} gives {type(given).__name__}, expected a torch.nn.Module")
+    except (Exception, SystemExit) as error:  # whatever a stranger's code raises
+        said = " ".join(str(error).split())
+        raise ConfigError(f"{network} cannot be built: {type(error).__name__}: {said}") from error
+    if not isinstance(given, nn.Module) or isinstance(given, torch.jit.ScriptModule):
+        raise ConfigError(
+            f"{network} gives {type(given).__name__}, expected a torch.nn.Module that is no TorchScript"
+        )
     return given
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mqtt_mdi import __version__
-from mqtt_mdi.bundle.manifest import Manifest, Training
+from mqtt_mdi.bundle.manifest import MAX_NAME, Manifest, Training
 from mqtt_mdi.bundle.sample import draw_sample, write_sample
 from mqtt_mdi.bundle.written import written_whole
 from mqtt_mdi.datasets.labelled import Dataset, Labelled, hold_out
@@ -17,6 +17,7 @@ from mqtt_mdi.datasets.normalisation import Normalisation, normalisation
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.export.assemble import Evaluation, StageGraph, assemble
 from mqtt_mdi.export.calibrate import fit_temperature
+from mqtt_mdi.export.cost import cost_of
 from mqtt_mdi.export.graph import stage_graph
 from mqtt_mdi.export.model import export_bundle
 from mqtt_mdi.models.stage import Stage
@@ -128,6 +129,9 @@ def split_onnx_bundle(  # noqa: PLR0913 -- each is an independent choice of the 
     model = read_graph(path, example.shape[1:])
     cut = cut_graph(model, split.cuts, split.last, classes, example)
     torch.manual_seed(choices.recipe.seed)
+    if cut.own_exit:
+        own = stage_graph(Stage(nn.Identity(), nn.Identity()), torch.rand(2, classes), 1.0, last=True)
+        _check_works(with_exit(cut.parts[-1], own, last=True), "comes last")
     added = cut.cuts[:-1] if cut.own_exit else cut.cuts
     heads = [head_for(tensor.shape, classes) for tensor in added]
     pictures = np.concatenate([fitted.pictures, held_out.pictures])
@@ -156,20 +160,27 @@ def _check_exportable(stages: list[Stage], layers: list[str], example: Tensor) -
     """Write each stage as ONNX; raises ConfigError for what ONNX has no words for."""
     for index, stage in enumerate(stages):
         last = index == len(stages) - 1
+        where = f"ends after {layers[index]!r}" if index < len(layers) else "comes last"
         try:
-            stage_graph(stage, example, 1.0, last=last)
+            graph = stage_graph(stage, example, 1.0, last=last)
         except Exception as error:  # the exporter has no common base for what it raises
             cause: BaseException = error
             while cause.__cause__:
                 cause = cause.__cause__
-            where = f"ends after {layers[index]!r}" if index < len(layers) else "comes last"
             raise ConfigError(
                 f"the stage that {where} cannot be written as ONNX: {first_line(cause)}; put an operation "
                 "that ONNX has in its place"
             ) from error
+        _check_works(graph, where)
         if not last:
             with torch.no_grad():
                 example = stage.body(example.clone())
+
+
+def _check_works(graph: bytes, where: str) -> None:
+    """Raise ConfigError for a stage that multiplies nothing: no device should be asked to hold it."""
+    if not cost_of(graph).macs:
+        raise ConfigError(f"the stage that {where} has no convolution or product of matrices; cut elsewhere")
 
 
 def _evaluation(dataset: Dataset, choices: Choices) -> tuple[Labelled, Evaluation]:
@@ -250,7 +261,7 @@ def _origin(split: Split, name: str, fitted: Labelled, choices: Choices, *, froz
 
 
 def _named(out: Path) -> str:
-    return out.resolve().name or "model"
+    return out.resolve().name[:MAX_NAME] or "model"
 
 
 def _add_sample(dataset: Dataset, choices: Choices, out: Path) -> None:

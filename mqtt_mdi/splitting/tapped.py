@@ -56,14 +56,24 @@ class TappedModel(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Input (N, C, H, W) -> logits of every exit, K times (N, classes)."""
         said, given = self._heard(x, lambda head, activation: head(activation))
-        return said if self.config.last else [*said, given]
+        if self.config.last:
+            return said
+        if not isinstance(given, Tensor):
+            raise ConfigError(
+                f"{self.config.network} gives {type(given).__name__} while it is trained, expected logits: "
+                "switch its auxiliary outputs off, or name its last layer with --last"
+            )
+        return [*said, given]
 
     def stages(self) -> list[Stage]:
         """The stages in order, in evaluation mode, sharing the model's parameters; raises ConfigError."""
         bodies = split_module(self.module, self.example, self.layers)
-        heads = [*self.heads, nn.Identity()]
+        heads = [*self.heads] if self.config.last else [*self.heads, nn.Identity()]
+        if len(bodies) < len(heads):
+            raise ConfigError(
+                f"--cut {self.layers[-1]} is where the network ends: leave it out, or name it with --last"
+            )
         stages = [Stage(body, head) for body, head in zip(bodies, heads, strict=False)]
-        stages = stages[: len(self.heads)] if self.config.last else stages
         self._check_equal(stages)
         return stages
 

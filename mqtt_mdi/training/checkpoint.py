@@ -72,7 +72,10 @@ def load_checkpoint(path: Path, run: Run) -> dict[str, Any] | None:
         if kept["data"] != run["data"]:
             others.append("it learned from other pictures, or they were normalised otherwise")
     except Exception as error:  # a damaged file raises all sorts
-        raise ConfigError(f"cannot resume from {path}: {error}; delete it to start afresh") from error
+        raise ConfigError(
+            f"cannot resume from {path}: it is damaged, or no checkpoint ({type(error).__name__}); delete it "
+            "to start afresh"
+        ) from error
     if others:
         raise ConfigError(
             f"{path} belongs to another run ({'; '.join(others)}); delete it or choose another --out"

@@ -4,14 +4,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MAX_SIDE = 4096
+"""Pixels of the largest picture a model takes, each way."""
+
 
 class InputSpec(BaseModel):
     """How a picture becomes the model's input: size, colours and normalisation of values in 0..1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    height: int = Field(ge=1, le=4096)
-    width: int = Field(ge=1, le=4096)
+    height: int = Field(ge=1, le=MAX_SIDE)
+    width: int = Field(ge=1, le=MAX_SIDE)
     channels: Literal[1, 3]
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mqtt_mdi.bundle.manifest import read_manifest
 from mqtt_mdi.bundle.sample import read_sample
@@ -25,6 +25,8 @@ from mqtt_mdi.training.recipe import Recipe
 
 COLOURS = {"green": (0, 200, 0), "red": (200, 0, 0)}
 NETWORK = """
+import warnings
+
 import torch
 from torch import nn
 
@@ -53,6 +55,26 @@ def nothing():
 
 def broken():
     raise RuntimeError("no weights")
+
+def leaving():
+    raise SystemExit(2)
+
+def script():
+    with warnings.catch_warnings():  # PyTorch would rather see it gone, too
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(build(), torch.rand(2, 3, 8, 8))
+
+def pooled():
+    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+class Doubled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 3, 1, 1), nn.Linear(192, 2)
+        self.again = self.first
+
+    def forward(self, x):
+        return self.second(self.again(x).flatten(1))
 """
 
 
@@ -67,6 +89,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = np.clip(colour + rng.normal(0, 40, (8, 8, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / "pictures" / part / name / f"{number}.png")
     (folder / "colour_network.py").write_text(NETWORK)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["conv"]),
+        helper.make_node("Relu", ["conv"], ["relu"]),
+        helper.make_node("GlobalAveragePool", ["relu"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["y"]),
+    ]
+    entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
+    weights = [numpy_helper.from_array(np.ones((2, 3, 3, 3), np.float32), "w")]
+    pooled = helper.make_graph(nodes, "pooled", [entry], [answer], weights)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(pooled, opset_imports=opset, ir_version=8), folder / "pooled.onnx")
     return folder
 
 
@@ -220,6 +254,12 @@ def test_a_network_that_draws_its_weights_is_the_same_again(tmp_path: Path) -> N
     assert read_manifest(tmp_path) == first
 
 
+def test_weights_under_two_names(tmp_path: Path) -> None:
+    run("colour_network:Doubled", "--cut", "again", "--epochs", "1", "--out", str(tmp_path))
+    weights = load_file(tmp_path / "weights.safetensors")
+    assert torch.equal(weights["module.first.weight"], weights["module.again.weight"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -229,6 +269,10 @@ def test_a_network_that_draws_its_weights_is_the_same_again(tmp_path: Path) -> N
         (["colour_network:absent"], "cannot be built: AttributeError"),
         (["colour_network:broken"], "cannot be built: RuntimeError: no weights"),
         (["colour_network:nothing"], "gives int, expected a torch.nn.Module"),
+        (["colour_network:leaving"], "colour_network:leaving cannot be built: SystemExit: 2"),
+        (["colour_network:script"], "expected a torch.nn.Module that is no TorchScript"),
+        (["colour_network:pooled", "--cut", "1"], "that comes last has no convolution or product"),
+        (["pooled.onnx", "--cut", "relu"], "that comes last has no convolution or product"),
         (["colour_network:exotic", "--cut", "0"], "that comes last cannot be written as ONNX: .*bessel_j0"),
         (["colour_network:viewing", "--cut", "0", "--no-freeze"], "view size is not compatible .*line"),
         (["colour_network:build", "--last", "9"], "no layer '9'"),

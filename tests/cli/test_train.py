@@ -66,12 +66,26 @@ def test_from_pictures_to_a_bundle_and_again(data: Path, tmp_path: Path) -> None
         ("--batch", "290", "200 samples do not fill a batch of 290"),
         ("--data", "/nowhere", "no folder /nowhere"),
         ("--out", "/proc/nothing/here", "cannot write to --out"),
+        ("--out", "/proc/self", "cannot write to --out"),
     ],
 )
 def test_choices_that_do_not_fit(data: Path, tmp_path: Path, option: str, value: str, message: str) -> None:
     options = ["--data", str(data), "--out", str(tmp_path), "--hold-out", "100", "--sample", "10"]
     with pytest.raises(ConfigError, match=message):
         run(*options, option, value)
+
+
+def test_a_width_that_is_no_number() -> None:
+    result = CliRunner().invoke(train, ["--width", "nan"])
+    assert result.exit_code == 2
+    assert "nan is no number in the range 0.1<=x<=4." in result.output
+
+
+def test_a_checkpoint_that_is_none(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"garbage")
+    options = ["--data", str(data), "--out", str(tmp_path), "--hold-out", "100", "--batch", "50"]
+    with pytest.raises(ConfigError, match=r"it is damaged, or no checkpoint \(\w+\); delete it"):
+        run(*options)
 
 
 def test_a_run_that_is_stopped_says_how_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,4 @@
+import gzip
 import io
 import pickle
 import tarfile
@@ -141,6 +142,7 @@ def test_links_that_lead_nowhere(kind: bytes, target: str, tmp_path: Path) -> No
         ({"train/\x1b[2J/9.png": encoded(RED)}, r"names no class"),
         ({"red/9.png": encoded(RED)}, r"'red/9\.png' lies outside train/ and test/"),
         ({"train/green/1.png": encoded(RED)}, r"no pictures in test/green"),
+        ({"train/blue/0.png": encoded(RED, (4097, 2))}, r"blue/0\.png has 4097x2 pixels, more than 4096"),
     ],
 )
 def test_pictures_that_do_not_fit(change: dict[str, bytes], message: str, tmp_path: Path) -> None:
@@ -164,6 +166,19 @@ def test_a_truncated_archive(kind: str, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(ConfigError, match=r"cannot read .*set\.tar.*fetched again"):
         read_dataset("pictures", path, None)
+
+
+@pytest.mark.parametrize("kind", ["", "gz"])
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_an_archive_that_is_damaged_where_a_file_begins(kind: str, damage: str, tmp_path: Path) -> None:
+    """Python's reader takes that for the end."""
+    whole = in_tar(tmp_path, FILES, "").read_bytes()
+    with tarfile.open(tmp_path / "set.tar") as archive:
+        last = archive.getmembers()[-1].offset
+    data = whole[:last] if damage == "cut" else whole[: last + 1] + b"\xff" + whole[last + 2 :]
+    (tmp_path / "set.tar").write_bytes(gzip.compress(data) if kind else data)
+    with pytest.raises(ConfigError, match=rf"breaks off or is damaged at byte {last:,}; .*fetched again"):
+        read_dataset("pictures", tmp_path / "set.tar", None)
 
 
 def test_no_archive_at_all(tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ def test_too_few_samples_for_a_batch() -> None:
         ([""], None, "no layer ''"),
         (["stem", "stem"], None, "'stem' is named twice"),
         (["pool"], "stem", "--cut pool runs after --last stem"),
+        (["classifier"], None, "--cut classifier is where the network ends"),
         (["blocks.1.1.norm"], None, "crossed by what comes from 'blocks.1.0' and 'blocks.1.1.norm'"),
     ],
 )
@@ -248,6 +249,15 @@ def test_layers_that_give_no_activation(layer: nn.Module, message: str) -> None:
 
     with pytest.raises(ConfigError, match=message):
         tapped(Net(), "layer")
+
+
+def test_a_network_that_gives_more_while_it_is_trained() -> None:
+    model = tapped(
+        Odd(lambda net, x: (net.end(net.second(net.first(x))), x) if net.training else net.end(net.first(x))),
+        "first",
+    )
+    with pytest.raises(ConfigError, match=r"gives tuple while it is trained, .* auxiliary outputs"):
+        model.train()(EXAMPLE)
 
 
 def test_neighbouring_cuts_send_on_what_came_before() -> None:
