@@ -66,6 +66,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Learn from the answers of this bundle, that of a better network for the same classes.",
 )
+@click.option(
+    "--views",
+    type=click.IntRange(0, 10_000),
+    default=0,
+    help="Versions of each picture, moved, mirrored and erased; an epoch sees one, and the first follows the "
+    "last, so that a teacher looks at each once.  [default: a new one each epoch]",
+)
 @measuring_options
 def train(
     model: str,
@@ -86,6 +93,7 @@ def train(
     exit_weights: tuple[float, ...] | None,
     weights: Path | None,
     teacher: Path | None,
+    views: int,
     device: str,
     hold_out: int | None,
     max_accuracy_loss: float,
@@ -137,6 +145,7 @@ def train(
                 shift=shift,
                 mirror=mirror,
                 erase=erase,
+                views=views,
                 method=method or ("taught" if teacher else "distilled"),
                 exit_weights=exit_weights or (),
                 seed=seed,
@@ -146,14 +155,16 @@ def train(
             sample=sample,
             progress=show,
             weights=weights,
-            teacher=_teacher(teacher, samples, chosen_device(device)) if teacher else None,
+            teacher=_teacher(teacher, samples, chosen_device(device), remembers=views > 0)
+            if teacher
+            else None,
             device=chosen_device(device),
         )
     console.print(f"bundle written to {out}")
     print_bundle(describe(out), console)
 
 
-def _teacher(folder: Path, dataset: Dataset, device: str) -> "Teacher":
+def _teacher(folder: Path, dataset: Dataset, device: str, *, remembers: bool) -> "Teacher":
     """The network of a bundle, to teach; raises ConfigError or BundleError."""
     from mqtt_mdi.datasets.normalisation import Normalisation  # noqa: PLC0415
     from mqtt_mdi.splitting.rebuild import trained_network_of  # noqa: PLC0415
@@ -168,4 +179,5 @@ def _teacher(folder: Path, dataset: Dataset, device: str) -> "Teacher":
         )
     network, recipe = trained_network_of(folder, manifest), manifest.trained.recipe
     name = f"{recipe.get('network', recipe.get('model'))} {fingerprint(folder / WEIGHTS_FILE)}"
-    return Teacher(name, network, Normalisation(manifest.input.mean, manifest.input.std), device)
+    normalise = Normalisation(manifest.input.mean, manifest.input.std)
+    return Teacher(name, network, normalise, device, remembers=remembers)

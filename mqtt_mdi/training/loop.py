@@ -156,7 +156,8 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
     for epoch in range(first, recipe.epochs):
         # One seed per epoch makes a resumed run repeat the uninterrupted one.
         torch.manual_seed(recipe.seed * 10_000 + epoch)
-        generator = torch.Generator().manual_seed(recipe.seed * 10_000 + epoch)
+        view = epoch % recipe.views if recipe.views else epoch
+        generator = torch.Generator().manual_seed(recipe.seed * 10_000 + view)
         order = torch.randperm(len(labels), generator=generator).to(device)
         model.train()
         total = torch.zeros((), device=device)

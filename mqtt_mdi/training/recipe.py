@@ -9,7 +9,8 @@ class Recipe:
 
     `exit_weights` are those of the exits in the loss, none for the method's own; `shift` is how far pictures
     are moved at random and `erase` the side of the square that is hidden in each, in pixels; with `mirror`
-    half of them are mirrored.
+    half of them are mirrored. Of each picture so come `views` views, one an epoch and then the first again;
+    0 for a new one each epoch.
     """
 
     epochs: int = 20
@@ -21,6 +22,7 @@ class Recipe:
     shift: int = 2
     mirror: bool = True
     erase: int = 0
+    views: int = 0
     method: str = "distilled"
     exit_weights: tuple[float, ...] = ()
     seed: int = 1

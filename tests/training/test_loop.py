@@ -46,9 +46,12 @@ def run(
     recipe: Recipe = RECIPE,
     samples: Labelled | None = None,
     start: int = RECIPE.seed,
+    shown: list[torch.Tensor] | None = None,
 ) -> nn.Module:
     torch.manual_seed(start)
     model = build("mobilenetv2", 2, 1, 0.125)
+    if shown is not None:
+        model.register_forward_pre_hook(lambda _model, given: shown.append(given[0].clone()))
     return fit(
         model,
         samples or striped(),
@@ -70,6 +73,17 @@ def test_a_run_cut_short_and_resumed_ends_with_the_same_weights(tmp_path: Path) 
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_views_come_again_in_turn(tmp_path: Path) -> None:
+    shown: list[torch.Tensor] = []
+    run(tmp_path / "c.pt", recipe=replace(RECIPE, epochs=4, erase=4, views=2), shown=shown)
+    epochs = torch.stack(shown).view(4, -1)
+    assert torch.equal(epochs[:2], epochs[2:])
+    assert not torch.equal(epochs[0], epochs[1])
+    always_new: list[torch.Tensor] = []
+    run(tmp_path / "new.pt", recipe=replace(RECIPE, epochs=4, erase=4), shown=always_new)
+    assert len(torch.stack(always_new).view(4, -1).unique(dim=0)) == 4
 
 
 def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:

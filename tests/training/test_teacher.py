@@ -63,6 +63,19 @@ def test_the_teacher_sees_what_the_student_sees_as_it_was_taught_to() -> None:
     assert [name.partition(".")[0] for name in taught.state_dict()] == ["student"] * len(student.state_dict())
 
 
+def test_a_teacher_that_remembers_looks_at_a_batch_once() -> None:
+    looks: list[Tensor] = []
+    network = Redness()
+    network.register_forward_hook(lambda _module, given, _said: looks.append(given[0]))
+    remembers = Teacher("redness", network, ONE, remembers=True)
+    first, second = (ONE(torch.from_numpy(pictures(4, seed).pictures)) for seed in (1, 2))
+    said = [remembers(shown, ONE) for shown in (first, second, first, first.clone())]
+    assert len(looks) == 2
+    assert torch.equal(said[0], said[2])
+    assert torch.equal(said[0], said[3])
+    assert torch.equal(said[0], Teacher("redness", network, ONE)(first, ONE))
+
+
 def train(out: Path, recipe: Recipe, teacher: Teacher | None) -> None:
     learned, test = pictures(96, 1), pictures(40, 2)
     labels = np.where(np.arange(96) % 3 == 0, 1 - learned.labels, learned.labels)  # a third of them wrong
