@@ -42,7 +42,7 @@ def _numbers(
     required=True,
     metavar="NAME",
     help="A stage ends after this layer (of an ONNX file: with this tensor), and an exit is put there. Give "
-    "one for each.",
+    "one for each. What it gives must be maps (N, C, H, W), tokens (N, T, C) or vectors (N, C).",
 )
 @click.option(
     "--last",
