@@ -5,6 +5,7 @@ A stage ends after a named layer, and the activation that the layer gives is wha
 
 import io
 import logging
+import sysconfig
 import traceback
 import warnings
 from bisect import bisect
@@ -18,9 +19,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.distributed.pipelining import pipe_split, pipeline
 
+import mqtt_mdi
 from mqtt_mdi.errors import ConfigError
 
-_TORCH = str(Path(torch.__file__).parent)
+_OURS = ("<", *(f"{Path(file).parent}/" for file in (torch.__file__, mqtt_mdi.__file__)))
+_STANDARD = sysconfig.get_path("stdlib")
 _DIMENSIONS = (2, 3, 4)
 
 
@@ -88,7 +91,7 @@ def _run(module: nn.Module, example: Tensor) -> Any:  # noqa: ANN401 -- whatever
     except Exception as error:  # whatever a stranger's module raises
         raise ConfigError(
             f"{type(module).__name__} cannot take pictures as a tensor {tuple(example.shape)}: "
-            f"{first_line(error)}{_place(error)}"
+            f"{first_line(error)}{place_of(error)}"
         ) from error
     finally:
         module.train(training)
@@ -195,7 +198,7 @@ def _why(module: nn.Module, cause: BaseException) -> str:
             "x.flatten(1) where it has a number"
         )
     return (
-        f"{name} cannot be exported: {said}{_place(cause)}; torch.export follows one path "
+        f"{name} cannot be exported: {said}{place_of(cause)}; torch.export follows one path "
         "through forward(), so that no branch and no size may depend on values in tensors"
     )
 
@@ -205,11 +208,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
 
 
-def _place(error: BaseException) -> str:
-    """Where in code that is neither torch's nor this file's an error was raised."""
+def place_of(error: BaseException) -> str:
+    """Where in a stranger's code, neither Python's nor torch's nor ours, an error was raised."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_TORCH) and frame.filename != __file__
+        if not frame.filename.startswith(_OURS)
+        and ("-packages" in frame.filename or not frame.filename.startswith(_STANDARD))
     ]
     return f" in {frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line}" if frames else ""

@@ -11,6 +11,7 @@ from mqtt_mdi.bundle.manifest import Manifest
 from mqtt_mdi.bundle.written import WEIGHTS_FILE
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.export.rebuild import load_weights, network_of
+from mqtt_mdi.splitting.module import place_of
 from mqtt_mdi.splitting.tapped import Split, TappedModel
 
 
@@ -26,11 +27,14 @@ def built(network: str) -> nn.Module:
     try:
         given = getattr(import_module(module), function)()
     except (Exception, SystemExit) as error:  # whatever a stranger's code raises
-        said = " ".join(str(error).split())
-        raise ConfigError(f"{network} cannot be built: {type(error).__name__}: {said}") from error
+        said = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"{network} cannot be built: {type(error).__name__}: {said}{place_of(error)}; expected a "
+            "function without arguments that returns a torch.nn.Module"
+        ) from error
     if not isinstance(given, nn.Module) or isinstance(given, torch.jit.ScriptModule):
         raise ConfigError(
-            f"{network} gives {type(given).__name__}, expected a torch.nn.Module that is no TorchScript"
+            f"{network} gives {type(given).__name__}, expected a torch.nn.Module as it was before torch.jit"
         )
     return given
 
