@@ -19,9 +19,8 @@ def read_graph(path: Path, shape: Sequence[int]) -> onnx.ModelProto:
         onnx.checker.check_model(model)
     except Exception as error:  # onnx and protobuf raise errors of their own without a common base
         raise ConfigError(f"cannot read {path}: {first_line(error)}; expected an ONNX file") from error
+    _check_operators(path, model)
     graph = model.graph
-    if branching := [node.op_type for node in graph.node if node.op_type in _CONTROL_FLOW]:
-        raise ConfigError(f"{path} has the operator {branching[0]}, and a graph with branches cannot be cut")
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [entry for entry in graph.input if entry.name not in weights]
     tensor = inputs[0].type.tensor_type if inputs else None
@@ -53,6 +52,21 @@ def read_graph(path: Path, shape: Sequence[int]) -> onnx.ModelProto:
         return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except Exception as error:  # onnx raises errors of its own without a common base
         raise ConfigError(f"{path}: the shapes of its tensors cannot be told: {first_line(error)}") from error
+
+
+def _check_operators(path: Path, model: onnx.ModelProto) -> None:
+    own = {(function.domain, function.name) for function in model.functions}
+    for node in model.graph.node:
+        if node.op_type in _CONTROL_FLOW:
+            raise ConfigError(
+                f"{path} has the operator {node.op_type}, and a graph with branches cannot be cut"
+            )
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if (node.domain, node.op_type) not in own and not onnx.defs.has(node.op_type, domain):
+            raise ConfigError(
+                f"{path} has the operator {domain}:{node.op_type}, which ONNX does not define; export it "
+                "with operators of ONNX alone"
+            )
 
 
 def varying_tensors(graph: onnx.GraphProto) -> set[str]:

@@ -209,5 +209,10 @@ def test_branches_and_unknown_operators(tmp_path: Path) -> None:
     model.graph.node[1].op_type, model.graph.node[1].domain = "Secret", "my.operators"
     model.opset_import.append(helper.make_opsetid("my.operators", 1))
     onnx.save(model, path)
-    with pytest.raises(ConfigError, match=r"ONNX Runtime cannot run the graph: .*my\.operators:Secret"):
+    with pytest.raises(ConfigError, match=r"operator my\.operators:Secret, which ONNX does not define"):
         cut(path, "r1")
+    opsets = [helper.make_opsetid("", 13)]
+    relu = helper.make_node("Relu", ["x"], ["y"])
+    model.functions.append(helper.make_function("my.operators", "Secret", ["x"], ["y"], [relu], opsets))
+    onnx.save(model, path)
+    assert [c.tensor for c in cut(path, "r1").cuts] == ["r1", "logits"]
