@@ -119,6 +119,8 @@ def _tar(archive: tarfile.TarFile) -> Members:
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise OSError(f"it breaks off or is damaged at byte {archive.offset:,}")
+    while archive.fileobj.read(MAX_FILE_BYTES):  # the checksum of what is packed comes last
+        pass
 
 
 def _read(file: IO[bytes], name: object) -> bytes:
