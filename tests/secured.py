@@ -50,6 +50,14 @@ def mosquitto_with(configuration: str, folder: Path, *ports: int) -> Iterator[su
         process.wait(PATIENCE_S)
 
 
+@contextmanager
+def mosquitto_of_its_own(folder: Path, *lines: str) -> Iterator[BrokerURL]:
+    """A mosquitto on a free port with these lines in its configuration."""
+    url = BrokerURL("127.0.0.1", free_ports("127.0.0.1", 1))
+    with mosquitto_with("\n".join((f"listener {url.port} {url.host}", *lines)), folder, url.port):
+        yield url
+
+
 @dataclass(frozen=True)
 class Secured:
     """A running broker with the shipped configuration; its secrets lie in `folder`."""

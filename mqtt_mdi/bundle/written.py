@@ -13,13 +13,6 @@ from mqtt_mdi.bundle.trace import HELD_OUT_FILE, TRACE_FILE
 from mqtt_mdi.errors import ConfigError
 
 WEIGHTS_FILE = "weights.safetensors"
-
-
-def fingerprint(path: Path) -> str:
-    """Twelve hexadecimal digits of a file's SHA-256: what a recipe tells weights apart by."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-
-
 _REPLACED = (
     MANIFEST_FILE,
     SIGNATURE_FILE,
@@ -29,6 +22,11 @@ _REPLACED = (
     WEIGHTS_FILE,
     "stage-*.onnx",
 )
+
+
+def fingerprint(path: Path) -> str:
+    """Twelve hexadecimal digits of a file's SHA-256: what a recipe tells weights apart by."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 @contextmanager

@@ -31,13 +31,13 @@ class BrokerType(click.ParamType[BrokerURL]):
 
 
 class FiniteRange(click.FloatRange):
-    """A number in a range; click's own lets nan pass, which is in none."""
+    """A finite number in a range; click's own lets nan pass, which is in none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 -- click's signature
         """Read a number."""
         number: float = super().convert(value, param, ctx)
         if not isfinite(number):
-            self.fail(f"{value} is no number in the range {self._describe_range()}.", param, ctx)
+            self.fail(f"{value} is not a finite number.", param, ctx)
         return number
 
 

@@ -115,16 +115,20 @@ class Coordinator:
         if misfit(policy, self.stage_count) is None:
             self.policy = policy
             return [PublishPolicy(policy, "retained")]
-        self.policy = self.policy.model_copy(update={"version": policy.version + 1})
-        return [PublishPolicy(self.policy, "replaces a policy of another network")]
+        return [self._outvote(policy.version, "replaces a policy of another network")]
 
     def _overtake(self) -> list[Effect]:
         """Devices that outlived a coordinator with another database heed no version below theirs."""
         latest = max((state.policy_version for state in self.devices.values() if state.online), default=0)
-        if not self.policy.version < latest < LATEST_VERSION:
+        # Whatever a device claims, versions are left for the changes to come.
+        if not self.policy.version < latest <= LATEST_VERSION // 2:
             return []
-        self.policy = self.policy.model_copy(update={"version": latest + 1})
-        return [PublishPolicy(self.policy, "devices ran a later version")]
+        return [self._outvote(latest, "devices ran a later version")]
+
+    def _outvote(self, version: int, reason: str) -> Effect:
+        """Put the policy in force under the version after another one's."""
+        self.policy = self.policy.model_copy(update={"version": version + 1})
+        return PublishPolicy(self.policy, reason)
 
     def _patch(self, patch: Mapping[str, Any], request: object) -> list[Effect]:
         version = self.policy.version

@@ -5,7 +5,7 @@ JSON or CBOR that travels.
 """
 
 from dataclasses import field
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import AllowInfNan, StringConstraints
@@ -62,6 +62,10 @@ class Task:
     def key(self) -> tuple[str, str, int, int]:
         """What tells this task from every other one, and its duplicates."""
         return (self.sensor, self.frame_id, self.stage, self.attempt)
+
+    def outcome(self, device: str, **result: Any) -> "Outcome":  # noqa: ANN401 -- fields of an Outcome
+        """What became of this task on a device, with the label and score or the reason in `result`."""
+        return Outcome(self.sensor, self.frame_id, self.attempt, self.stage, device, hops=self.hops, **result)
 
 
 @value

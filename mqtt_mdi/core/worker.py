@@ -13,7 +13,7 @@ from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.queues import OutputQueue, RecentSet
 from mqtt_mdi.core.strategies.registry import STRATEGIES
 from mqtt_mdi.core.system import ENVELOPE_BYTES
-from mqtt_mdi.core.types import DeviceState, Echo, Outcome, Task
+from mqtt_mdi.core.types import DeviceState, Echo, Task
 
 Event = (
     events.Started
@@ -284,7 +284,7 @@ class Worker:
         sure = self.strategy.early_exits and exits.leaves(event.score, task.stage, self.policy.thresholds)
         if sure or task.stage == self.stage_count:
             self.counters["exits"] += 1
-            outcome = self._outcome(task, label=event.label, score=event.score)
+            outcome = task.outcome(self.name, label=event.label, score=event.score)
             return [*self._drop(following), ReportOutcome(task.source, outcome)]
         if not self._seen.add(following.key) or self._is_ahead(following):
             return self._ignore(following)
@@ -330,13 +330,9 @@ class Worker:
                 effects.append(SendTask(target, moved(task, stage=stage, hops=task.hops + 1, size=task.size)))
         return effects
 
-    def _outcome(self, task: Task, **result: object) -> Outcome:
-        who = (task.sensor, task.frame_id, task.attempt, task.stage, self.identity.device, task.hops)
-        return Outcome(*who, **result)  # type: ignore[arg-type]
-
     def _failure(self, task: Task, reason: str, *, retry: bool = False) -> ReportOutcome:
         self.counters["failures"] += 1
-        return ReportOutcome(task.source, self._outcome(task, reason=reason[:500], retry=retry))
+        return ReportOutcome(task.source, task.outcome(self.name, reason=reason[:500], retry=retry))
 
 
 def moved(task: Task, *, stage: int, hops: int, size: int) -> Task:

@@ -199,9 +199,8 @@ class Device(Shell):
 
     def _too_large(self, batch: list[tuple[Task, TaskInput]]) -> None:
         for task, _ in batch:
-            who = (task.sensor, task.frame_id, task.attempt, task.stage, self.name, task.hops)
             reason = f"the input of stage {task.stage}, {task.size} bytes, is more than the broker takes"
-            self.report(task.source, Outcome(*who, reason=reason))
+            self.report(task.source, task.outcome(self.name, reason=reason))
 
     def model_changed(self, manifest: Manifest) -> None:
         """The first model arrived, or another one."""

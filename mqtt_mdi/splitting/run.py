@@ -178,9 +178,10 @@ def _check_exportable(stages: list[Stage], layers: list[str], example: Tensor) -
 
 
 def _check_works(graph: bytes, where: str) -> None:
-    """Raise ConfigError for a stage that multiplies nothing: no device should be asked to hold it."""
-    if not cost_of(graph).macs:
-        raise ConfigError(f"the stage that {where} has no convolution or product of matrices; cut elsewhere")
+    """Raise ConfigError for a stage that no device should be asked to hold."""
+    cost = cost_of(graph)
+    if not (cost.macs and cost.params):
+        raise ConfigError(f"the stage that {where} multiplies nothing by weights; cut elsewhere")
 
 
 def _evaluation(dataset: Dataset, choices: Choices) -> tuple[Labelled, Evaluation]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from live import Broker, Client, until
-from secured import mosquitto_with
+from secured import mosquitto_of_its_own
 
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker import free_ports, running_broker
@@ -235,18 +235,10 @@ def test_unacknowledged_messages_come_again(mosquitto: Broker) -> None:
         opened.acknowledge(again)
 
 
-@contextmanager
-def one_of_its_own(folder: Path, *lines: str) -> Iterator[BrokerURL]:
-    """A mosquitto with these lines in its configuration."""
-    url = BrokerURL("127.0.0.1", free_ports("127.0.0.1", 1))
-    with mosquitto_with("\n".join((f"listener {url.port} {url.host}", *lines)), folder, url.port):
-        yield url
-
-
 @pytest.mark.usefixtures("mosquitto")
 def test_what_the_broker_would_hang_up_on_is_not_sent(tmp_path: Path) -> None:
     with (
-        one_of_its_own(tmp_path, "allow_anonymous true", "max_packet_size 1000") as url,
+        mosquitto_of_its_own(tmp_path, "allow_anonymous true", "max_packet_size 1000") as url,
         connection(url) as opened,
     ):
         connect(opened)
@@ -267,7 +259,7 @@ def guarded(tmp_path: Path, mosquitto: Broker) -> Iterator[Callable[[str], Broke
     passwords = tmp_path / "passwords"
     subprocess.run(["mosquitto_passwd", "-c", "-b", str(passwords), "ann", "secret"], check=True)
     passwords.chmod(0o644)
-    with one_of_its_own(tmp_path, f"password_file {passwords}") as url:
+    with mosquitto_of_its_own(tmp_path, f"password_file {passwords}") as url:
         yield lambda user: BrokerURL.parse(f"mqtt://{user}@{url.host}:{url.port}")
 
 

@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from live import Broker, Pipeline
-from secured import mosquitto_with
+from secured import mosquitto_of_its_own
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
-from mqtt_mdi.runtime.broker import free_ports
-from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.wire.tensors import encode_tensor
 
 LARGEST = 40_000
@@ -20,9 +18,7 @@ BUNDLE = ("--bundle", str(SHIPPED_BUNDLE))
 @pytest.fixture
 def narrow(tmp_path: Path, mosquitto: Broker) -> Iterator[Broker]:
     del mosquitto  # there is one
-    url = BrokerURL("127.0.0.1", free_ports("127.0.0.1", 1))
-    lines = (f"listener {url.port} {url.host}", "allow_anonymous true", f"max_packet_size {LARGEST}")
-    with mosquitto_with("\n".join(lines), tmp_path, url.port):
+    with mosquitto_of_its_own(tmp_path, "allow_anonymous true", f"max_packet_size {LARGEST}") as url:
         yield Broker("mosquitto", url)
 
 
