@@ -35,8 +35,11 @@ class Tap(NamedTuple):
 
 
 @contextmanager
-def listening(module: nn.Module, layers: Sequence[str], hear: Callable[[str, Any], None]) -> Iterator[None]:
-    """Call `hear` with name and output of each of the `layers` as soon as it has run."""
+def listening(module: nn.Module, layers: Sequence[str], hear: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Call `hear` with name and output of each of the `layers` as soon as it has run.
+
+    What it returns takes the place of the output, unless it is None.
+    """
 
     def hook(layer: str) -> Callable[[nn.Module, Any, Any], None]:
         return lambda _module, _inputs, output: hear(layer, output)
@@ -97,8 +100,12 @@ def _run(module: nn.Module, example: Tensor) -> Any:  # noqa: ANN401 -- whatever
         module.train(training)
 
 
-def split_module(module: nn.Module, example: Tensor, cuts: Sequence[str]) -> list[nn.Module]:
+def split_module(
+    module: nn.Module, example: Tensor, cuts: Sequence[str], last: str | None = None
+) -> list[nn.Module]:
     """Cut a module after the layers `cuts`, in the order they run; the parts share its parameters.
+
+    With `last` the last part ends with what this layer gives, and what comes behind is in no part.
 
     Each part takes one tensor and gives one, in evaluation mode, with the number of samples free. `example`
     is an input (N, C, H, W), N >= 2. Raises ConfigError for what torch.export cannot follow, and where a
@@ -107,9 +114,22 @@ def split_module(module: nn.Module, example: Tensor, cuts: Sequence[str]) -> lis
     example = example.clone()
     torch._dynamo.mark_dynamic(example, 0)  # noqa: SLF001 -- its public name
     training = module.training
+    ends: list[Tensor] = []
+
+    def hear(layer: str, output: Tensor) -> Tensor | None:
+        if layer in cuts:
+            pipe_split()  # type: ignore[no-untyped-call]
+        if layer == last:
+            ends.append(output.clone())  # a later layer may work in place
+        return None if layer else ends.pop()
+
     try:
-        with _quiet(), listening(module, cuts, lambda _layer, _output: pipe_split()):  # type: ignore[no-untyped-call]
-            pipe = pipeline(module.eval(), (example,), split_policy=lambda g: _one_tensor_a_cut(g, cuts))
+        with _quiet(), listening(module, [*cuts, *([last, ""] if last else [])], hear):
+            pipe = pipeline(
+                module.eval(),
+                (example,),
+                split_policy=lambda g: _one_tensor_a_cut(_ended(g) if last else g, cuts),
+            )
         return [pipe.get_stage_module(stage) for stage in range(pipe.num_stages)]
     except ConfigError:
         raise
@@ -132,6 +152,15 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def _ended(traced: fx.GraphModule) -> fx.GraphModule:
+    """Drop what comes behind the output; what works in place there would count as used."""
+    *others, output = traced.graph.nodes
+    while others[-1] not in output.all_input_nodes:
+        traced.graph.erase_node(others.pop())
+    traced.graph.eliminate_dead_code()
+    return traced
 
 
 def _one_tensor_a_cut(traced: fx.GraphModule, cuts: Sequence[str]) -> fx.GraphModule:

@@ -67,13 +67,14 @@ class TappedModel(nn.Module):
 
     def stages(self) -> list[Stage]:
         """The stages in order, in evaluation mode, sharing the model's parameters; raises ConfigError."""
-        bodies = split_module(self.module, self.example, self.layers)
         heads = [*self.heads] if self.config.last else [*self.heads, nn.Identity()]
+        cuts = self.layers[: len(heads) - 1]
+        bodies = split_module(self.module, self.example, cuts, self.config.last)
         if len(bodies) < len(heads):
             raise ConfigError(
-                f"--cut {self.layers[-1]} is where the network ends: leave it out, or name it with --last"
+                f"--cut {cuts[-1]} is where the network ends: leave it out, or name it with --last"
             )
-        stages = [Stage(body, head) for body, head in zip(bodies, heads, strict=False)]
+        stages = [Stage(body, head) for body, head in zip(bodies, heads, strict=True)]
         self._check_equal(stages)
         return stages
 

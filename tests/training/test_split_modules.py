@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -128,6 +129,21 @@ def test_tokens_of_a_transformer() -> None:
 def test_a_network_can_end_with_its_last_layer() -> None:
     (stage,) = tapped(Residual(), last="classifier").stages()
     assert stage(OTHER)[1].shape == (3, 5)
+
+
+def test_what_comes_behind_the_last_layer_is_dropped() -> None:
+    """Whatever the network gives, works with in place, or takes from before a cut."""
+
+    def together(net: Odd, x: Tensor) -> Any:  # noqa: ANN401 -- networks give all sorts
+        first = net.first(x)
+        second = net.second(first)
+        return {"logits": net.end(second.relu_()), "skip": net.relu(first) + second}
+
+    model = tapped(Odd(together), "first", last="second").eval()
+    (before, after) = model.stages()
+    assert len(list(after.body.parameters())) == 2
+    expected = model.module.second(model.module.first(OTHER))
+    torch.testing.assert_close(after.body(before.body(OTHER)), expected)
 
 
 def test_features_are_those_that_the_exits_classify() -> None:
