@@ -1,7 +1,6 @@
 """The state of a training run on disk, and whether it is of the same run."""
 
 import hashlib
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -84,15 +83,13 @@ def load_checkpoint(path: Path, run: Run) -> dict[str, Any] | None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write the state in place of that of an earlier epoch; raises ConfigError when it cannot be."""
+    """Write the state in place of that of an earlier epoch; raises OSError when it cannot be."""
     partial = path.with_suffix(".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, partial)
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch keeps what the system said to itself
+        with partial.open("wb") as file:  # given a path, torch would keep what the system says to itself
+            torch.save(state, file)
+    except OSError:
         partial.unlink(missing_ok=True)
-        raise ConfigError(
-            f"cannot write {path}: {shutil.disk_usage(path.parent).free:,} bytes are free there; make room, "
-            "and the same command goes on from the last epoch that was saved"
-        ) from error
+        raise
+    partial.replace(path)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from mqtt_mdi.errors import ConfigError, out_of_memory
 from mqtt_mdi.training.checkpoint import load_checkpoint, run_of, save_checkpoint
 from mqtt_mdi.training.methods import Loss
 from mqtt_mdi.training.recipe import Recipe
+
+_NO_ROOM = (ENOSPC, EDQUOT, EFBIG)
 
 Progress = Callable[[int, int, int, float], None]
 """Called after each step with epoch, step, steps per epoch and loss."""
@@ -102,8 +105,9 @@ def fit(  # noqa: PLR0913 -- each is an independent choice of the caller
     try:
         return _fit(model, samples, normalise, recipe, loss, checkpoint, progress, watch, device)
     except OSError as error:
+        remedy = "make room" if error.errno in _NO_ROOM else "make it writable"
         raise ConfigError(
-            f"cannot write into {checkpoint.parent}: {error.strerror or error}; make room, and the same "
+            f"cannot write into {checkpoint.parent}: {error.strerror or error}; {remedy}, and the same "
             "command goes on from the last epoch that was saved"
         ) from error
     except (RuntimeError, MemoryError) as error:

@@ -10,7 +10,6 @@ from mqtt_mdi.datasets.labelled import Labelled
 from mqtt_mdi.datasets.normalisation import Normalisation, normalisation
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.registry import build
-from mqtt_mdi.training.checkpoint import save_checkpoint
 from mqtt_mdi.training.loop import Progress, augment, erase, fit, learning_rate
 from mqtt_mdi.training.methods import loss_of
 from mqtt_mdi.training.recipe import Recipe
@@ -139,12 +138,19 @@ def test_a_batch_that_memory_does_not_hold(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    run(tmp_path / "c.pt", recipe=replace(RECIPE, epochs=1))
+    with pytest.raises(CutShortError):
+        run(tmp_path / "c.pt", cut_short)
     kept = (tmp_path / "c.pt").read_bytes()
     (tmp_path / "c.partial").symlink_to("/dev/full")
-    with pytest.raises(ConfigError, match=r"cannot write .*c\.pt: .* bytes are free .*; make room"):
-        save_checkpoint(tmp_path / "c.pt", {"model": torch.zeros(100_000)})
+    with pytest.raises(ConfigError, match=r"cannot write into .*: No space left on device; make room, and"):
+        run(tmp_path / "c.pt")
     assert (tmp_path / "c.pt").read_bytes() == kept
+
+
+def test_a_checkpoint_that_cannot_be_written_for_another_reason(tmp_path: Path) -> None:
+    (tmp_path / "c.partial").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot write into .*: Is a directory; make it writable, and"):
+        run(tmp_path / "c.pt", recipe=replace(RECIPE, epochs=1))
 
 
 @pytest.mark.parametrize("kept", [0, 100, 20_000])
