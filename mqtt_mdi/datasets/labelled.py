@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+FEWEST = 4
+"""Training pictures: two to fit, two to hold out."""
+
 
 @dataclass(frozen=True)
 class Labelled:

@@ -12,7 +12,7 @@ from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import MAX_NAME, Manifest, Training
 from mqtt_mdi.bundle.sample import draw_sample, write_sample
 from mqtt_mdi.bundle.written import written_whole
-from mqtt_mdi.datasets.labelled import Dataset, Labelled, hold_out
+from mqtt_mdi.datasets.labelled import FEWEST, Dataset, Labelled, hold_out
 from mqtt_mdi.datasets.normalisation import Normalisation, normalisation
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.export.assemble import Evaluation, StageGraph, assemble
@@ -190,6 +190,8 @@ def _evaluation(dataset: Dataset, choices: Choices) -> tuple[Labelled, Evaluatio
     samples = choices.samples or count
     if samples > count:
         raise ConfigError(f"--samples {samples}: the data set has {count} training pictures")
+    if samples < FEWEST:
+        raise ConfigError(f"{samples} training pictures are too few; take at least {FEWEST}")
     if not 1 < choices.held_out < samples - 1:
         raise ConfigError(
             f"--hold-out {choices.held_out}: choose 2 to {samples - 2} of {samples} training pictures"

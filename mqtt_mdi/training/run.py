@@ -10,7 +10,7 @@ from mqtt_mdi import __version__
 from mqtt_mdi.bundle.manifest import Manifest, Training
 from mqtt_mdi.bundle.sample import draw_sample, write_sample
 from mqtt_mdi.bundle.written import fingerprint, written_whole
-from mqtt_mdi.datasets.labelled import Dataset, hold_out
+from mqtt_mdi.datasets.labelled import FEWEST, Dataset, hold_out
 from mqtt_mdi.datasets.normalisation import normalisation
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.export.assemble import Evaluation
@@ -48,6 +48,8 @@ def train_bundle(  # noqa: PLR0913 -- each is an independent choice of the calle
     names; the method `taught` needs a `teacher`. Raises ConfigError for choices that do not fit the data.
     """
     train, test = dataset.train, dataset.test
+    if len(train.labels) < FEWEST:
+        raise ConfigError(f"{len(train.labels)} training pictures are too few; take at least {FEWEST}")
     if not 1 < held_out < len(train.labels):
         raise ConfigError(
             f"--hold-out {held_out}: choose 2 to {len(train.labels) - 1} of the training pictures"

@@ -281,6 +281,7 @@ def test_weights_under_two_names(tmp_path: Path) -> None:
         (["colour_network:build", "--last", "9"], "no layer '9'"),
         (["colour_network:build", "--samples", "121"], "the data set has 120 training pictures"),
         (["colour_network:build", "--samples", "20"], "--hold-out 20: choose 2 to 18 of 20"),
+        (["colour_network:build", "--samples", "3"], "3 training pictures are too few; take at least 4"),
         (["colour_network:build", "--sample", "7"], "multiple"),
         (["colour_network:build", "--batch", "101"], "100 samples do not fill a batch of 101"),
         (["colour_network:build", "--mean", "0.5"], "--mean and --std go together"),

@@ -26,9 +26,9 @@ def samples(count: int, seed: int) -> Labelled:
     return Labelled(pictures, labels.astype(np.int64))
 
 
-def train(out: Path, recipe: Recipe, weights: Path | None = None) -> None:
+def train(out: Path, recipe: Recipe, weights: Path | None = None, count: int = 60) -> None:
     train_bundle(
-        Dataset(samples(60, 1), samples(20, 2), ("plain", "striped")),
+        Dataset(samples(count, 1), samples(20, 2), ("plain", "striped")),
         "stripes",
         out,
         out / "checkpoint.pt",
@@ -75,6 +75,11 @@ def test_curves_that_cannot_be_written_keep_what_they_were(tmp_path: Path) -> No
 def test_another_recipe_does_not_go_on_from_a_checkpoint(bundle: Path) -> None:
     with pytest.raises(ConfigError, match="belongs to another run"):
         train(bundle, replace(RECIPE, method="distilled"))
+
+
+def test_too_few_pictures_to_fit_and_hold_out(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="3 training pictures are too few; take at least 4"):
+        train(tmp_path, RECIPE, count=3)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
