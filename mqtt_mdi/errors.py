@@ -30,3 +30,8 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and ("out of memory" in said or "allocate memory" in said)
     )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line, or what it is."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")

@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mqtt_mdi.cli.inspect import describe, print_bundle
+from mqtt_mdi.cli.inspect import describe, numbers, print_bundle
 from mqtt_mdi.cli.learning import (
     chosen_device,
     learning_options,
@@ -20,15 +20,6 @@ from mqtt_mdi.cli.options import FiniteRange
 from mqtt_mdi.datasets.labelled import usual_hold_out, usual_sample
 from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError
-
-
-def _numbers(
-    _context: click.Context, _parameter: click.Parameter, value: str | None
-) -> tuple[float, ...] | None:
-    try:
-        return tuple(float(part) for part in value.split(",")) if value is not None else None
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not one number a channel such as 0.5,0.5,0.5") from None
 
 
 @click.command(
@@ -57,10 +48,8 @@ def _numbers(
 )
 @new_data_options
 @click.option("--samples", type=click.IntRange(2), help="Take so many training pictures.  [default: all]")
-@click.option(
-    "--mean", callback=_numbers, metavar="M1,M2,M3", help="What the network takes pictures to have,"
-)
-@click.option("--std", callback=_numbers, metavar="S1,S2,S3", help="of values in 0..1.  [default: measured]")
+@click.option("--mean", callback=numbers, metavar="M1,M2,M3", help="What the network takes pictures to have,")
+@click.option("--std", callback=numbers, metavar="S1,S2,S3", help="of values in 0..1.  [default: measured]")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mqtt_mdi.bundle.manifest import MAX_NAME
 from mqtt_mdi.datasets.labelled import Dataset, Labelled
-from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.errors import ConfigError, first_line
 from mqtt_mdi.wire.inputs import MAX_SIDE
 from mqtt_mdi.wire.pictures import fitted
 
@@ -80,10 +80,9 @@ def reading(path: Path) -> Iterator[Members]:
             with tarfile.open(path) as tar:
                 yield _tar(tar)
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"cannot read {path}: {said}; expected a folder, a tar or a zip file. A damaged one must be "
-            "fetched again"
+            f"cannot read {path}: {first_line(error)}; expected a folder, a tar or a zip file. A damaged one "
+            "must be fetched again"
         ) from error
 
 

@@ -52,7 +52,7 @@ def cost_of(graph: bytes) -> Cost:
     macs = {node.output[0]: _macs(node, shapes) for node in model.graph.node}
     (entry,) = model.graph.input
     last = not any(output.name == ACTIVATION for output in model.graph.output)
-    body = _needed(model.graph.node, ACTIVATION)
+    body = needed(model.graph.node, ACTIVATION)
     total = sum(macs.values())
     exit_macs = _last_product(macs) if last else total - sum(macs[node.output[0]] for node in body)
     return Cost(
@@ -70,7 +70,7 @@ def _last_product(macs: dict[str, int]) -> int:
     return next((count for count in reversed(macs.values()) if count), 0)
 
 
-def _needed(nodes: Iterable[onnx.NodeProto], name: str) -> list[onnx.NodeProto]:
+def needed(nodes: Iterable[onnx.NodeProto], name: str) -> list[onnx.NodeProto]:
     """The nodes that the value `name` is computed from, last first."""
     wanted, found = {name}, []
     for node in reversed(list(nodes)):

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch.distributed.pipelining import pipe_split, pipeline
 
 import mqtt_mdi
-from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.errors import ConfigError, first_line
 
 _OURS = ("<", *(f"{Path(file).parent}/" for file in (torch.__file__, mqtt_mdi.__file__)))
 _STANDARD = sysconfig.get_path("stdlib")
@@ -230,11 +230,6 @@ def _why(module: nn.Module, cause: BaseException) -> str:
         f"{name} cannot be exported: {said}{place_of(cause)}; torch.export follows one path "
         "through forward(), so that no branch and no size may depend on values in tensors"
     )
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says in its first line, or what it is."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
 
 
 def place_of(error: BaseException) -> str:

@@ -12,8 +12,8 @@ from onnx import compose, version_converter
 from onnx.utils import Extractor
 
 import mqtt_mdi.engine.onnx  # noqa: F401 -- before onnxruntime, which would report its use otherwise
-from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.splitting.module import first_line
+from mqtt_mdi.errors import ConfigError, first_line
+from mqtt_mdi.export.cost import needed
 from mqtt_mdi.splitting.read_onnx import varying_tensors
 
 import onnxruntime  # isort: skip
@@ -172,9 +172,9 @@ def _ordered(model: onnx.ModelProto, cuts: Sequence[str], end: str) -> list[str]
     if len({*cuts, end}) != len(cuts) + 1:
         raise ConfigError("a tensor is named twice; name each cut once, and none that is the end")
     order = sorted(cuts, key=lambda name: place[name])
-    needed = _needed(model.graph.node, end)
+    used = needed(model.graph.node, end)
     for name in order:
-        if not any(name in node.output for node in needed):
+        if not any(name in node.output for node in used):
             raise ConfigError(
                 f"{end!r}, where the network ends, does not follow from {name!r}; cut elsewhere"
             )
@@ -183,22 +183,12 @@ def _ordered(model: onnx.ModelProto, cuts: Sequence[str], end: str) -> list[str]
 
 def _crossing(model: onnx.ModelProto, cut: str, end: str) -> list[str]:
     """The tensors besides `cut` that what comes after it takes from what comes before."""
-    before = _needed(model.graph.node, cut)
+    before = needed(model.graph.node, cut)
     made = {name for node in before for name in node.output}
     varying = varying_tensors(model.graph)
     made.add(model.graph.input[0].name)
-    after = [node for node in _needed(model.graph.node, end) if node not in before]
+    after = [node for node in needed(model.graph.node, end) if node not in before]
     return sorted({name for node in after for name in node.input} & made & varying - {cut})
-
-
-def _needed(nodes: Sequence[onnx.NodeProto], name: str) -> list[onnx.NodeProto]:
-    """The nodes that the tensor `name` is computed from, last first."""
-    wanted, found = {name}, []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            found.append(node)
-            wanted.update(node.input)
-    return found
 
 
 def _check_parts(

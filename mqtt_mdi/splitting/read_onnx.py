@@ -6,8 +6,7 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
-from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.splitting.module import first_line
+from mqtt_mdi.errors import ConfigError, first_line
 
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 

@@ -14,7 +14,7 @@ from mqtt_mdi.bundle.sample import draw_sample, write_sample
 from mqtt_mdi.bundle.written import written_whole
 from mqtt_mdi.datasets.labelled import FEWEST, Dataset, Labelled, hold_out
 from mqtt_mdi.datasets.normalisation import Normalisation, normalisation
-from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.errors import ConfigError, first_line
 from mqtt_mdi.export.assemble import Evaluation, StageGraph, assemble
 from mqtt_mdi.export.calibrate import fit_temperature
 from mqtt_mdi.export.cost import cost_of
@@ -22,7 +22,7 @@ from mqtt_mdi.export.graph import stage_graph
 from mqtt_mdi.export.model import export_bundle
 from mqtt_mdi.models.stage import Stage
 from mqtt_mdi.splitting.heads import ExitHead, fit_heads, head_for
-from mqtt_mdi.splitting.module import first_line, taps
+from mqtt_mdi.splitting.module import taps
 from mqtt_mdi.splitting.onnx_file import Activations, CutGraph, cut_graph, with_exit
 from mqtt_mdi.splitting.read_onnx import read_graph
 from mqtt_mdi.splitting.tapped import Split, TappedModel

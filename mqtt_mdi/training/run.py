@@ -12,7 +12,7 @@ from mqtt_mdi.bundle.sample import draw_sample, write_sample
 from mqtt_mdi.bundle.written import fingerprint, written_whole
 from mqtt_mdi.datasets.labelled import FEWEST, Dataset, hold_out
 from mqtt_mdi.datasets.normalisation import normalisation
-from mqtt_mdi.errors import ConfigError
+from mqtt_mdi.errors import ConfigError, first_line
 from mqtt_mdi.export.assemble import Evaluation
 from mqtt_mdi.export.model import export_bundle
 from mqtt_mdi.models.registry import build
@@ -111,9 +111,8 @@ def start_from(network: Backbone, path: Path) -> None:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
         missing = network.load_backbone(state)
     except Exception as error:  # each reader raises errors of its own
-        said = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise ConfigError(
-            f"cannot read the weights in {path}: {said}; expected a state dictionary, as "
+            f"cannot read the weights in {path}: {first_line(error)}; expected a state dictionary, as "
             "torch.save(network.state_dict(), file) writes it"
         ) from error
     known = [name for name in network.state_dict() if not name.startswith("exits.")]

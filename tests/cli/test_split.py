@@ -310,4 +310,4 @@ def test_the_commands_in_the_manual_are_understood() -> None:
 def test_numbers_a_channel() -> None:
     result = CliRunner().invoke(split, ["colour_network:build", "--cut", "2", "--mean", "grey"])
     assert result.exit_code == 2
-    assert "one number a channel" in result.output
+    assert "'grey' is not a list of numbers" in result.output
