@@ -23,7 +23,7 @@ from mqtt_mdi.core.effects import (
 from mqtt_mdi.core.fit import misfit
 from mqtt_mdi.core.fleet import Fleet
 from mqtt_mdi.core.ledger import Latencies, Tally
-from mqtt_mdi.core.policy import LATEST_VERSION, Policy, merge_patch
+from mqtt_mdi.core.policy import DEFAULT_STRATEGY, LATEST_VERSION, Policy, merge_patch
 from mqtt_mdi.core.replanning import Change, Replanner
 from mqtt_mdi.core.strategies.registry import STRATEGIES
 from mqtt_mdi.core.system import StageProfile
@@ -135,7 +135,8 @@ class Coordinator:
         if "version" in patch:
             return [AnswerPatch(request, version, "version: given by the coordinator, leave it out")]
         base = self.policy.model_dump(mode="json")
-        fresh = patch.get("strategy", self.policy.strategy) != self.policy.strategy
+        chosen = patch.get("strategy", self.policy.strategy)
+        fresh = (DEFAULT_STRATEGY if chosen is None else chosen) != self.policy.strategy
         if fresh:  # what another strategy laid out means nothing to this one
             base |= {"placement": {}, "shares": {}}
         merged = merge_patch(base, dict(patch)) | {"version": version + 1}

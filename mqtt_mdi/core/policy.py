@@ -10,6 +10,7 @@ LATEST_VERSION = 2**53
 """The last that every reader of JSON tells from its neighbours."""
 
 WIDEST_WINDOW = 100_000
+DEFAULT_STRATEGY = "mdi-exit"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -118,7 +119,7 @@ class Policy(BaseModel):
         description="Stages by device; a device not named here keeps those it was started with.",
     )
     strategy: Identifier = Field(
-        "mdi-exit",
+        DEFAULT_STRATEGY,
         description="By which rules tasks are shared out; `mqtt-mdi policy strategies` lists them.",
     )
     planning: Planning = Planning()

@@ -14,6 +14,8 @@ from mqtt_mdi.core.value import value
 
 IDENTIFIER = r"^[A-Za-z0-9_-]{1,64}$"
 FRAME_ID = r"^[A-Za-z0-9_.:-]{1,128}$"
+MOST_LINKS = 1024
+"""Neighbours to which a device's state tells its links; of more it tells those it has known longest."""
 
 Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER)]
 FrameId = Annotated[str, StringConstraints(pattern=FRAME_ID)]
@@ -166,8 +168,8 @@ class DeviceState:
     policy_version: Count = 0
     memory: Count | None = None
     stamp: Number = 0.0
-    delays: Annotated[dict[Identifier, Seconds], MaxLen(1024)] = field(default_factory=dict)
-    echoes: Annotated[dict[Identifier, Echo], MaxLen(1024)] = field(default_factory=dict)
+    delays: Annotated[dict[Identifier, Seconds], MaxLen(MOST_LINKS)] = field(default_factory=dict)
+    echoes: Annotated[dict[Identifier, Echo], MaxLen(MOST_LINKS)] = field(default_factory=dict)
 
 
 @value

@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from dataclasses import replace
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -13,7 +14,7 @@ from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.queues import OutputQueue, RecentSet
 from mqtt_mdi.core.strategies.registry import STRATEGIES
 from mqtt_mdi.core.system import ENVELOPE_BYTES
-from mqtt_mdi.core.types import DeviceState, Echo, Task
+from mqtt_mdi.core.types import MOST_LINKS, DeviceState, Echo, Task
 
 Event = (
     events.Started
@@ -125,14 +126,15 @@ class Worker:
 
     def state(self, now: float) -> DeviceState:
         """What this worker tells the others."""
+        told = dict(islice(self.neighbours.items(), MOST_LINKS))
         return replace(
             self.identity,
             **self._news(),
             stamp=now,
-            delays={name: n.delay for name, n in self.neighbours.items() if n.delay is not None},
+            delays={name: n.delay for name, n in told.items() if n.delay is not None},
             echoes={
                 name: Echo(n.state.stamp, max(0.0, now - n.seen_at), self.received[name])
-                for name, n in self.neighbours.items()
+                for name, n in told.items()
             },
         )
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from paho.mqtt import client as paho
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -131,7 +132,9 @@ class Connection:
     ) -> bool:
         """Publish, unless it is more than the broker takes: it would hang up, and again at each try.
 
-        Quality 1 is kept and sent again after a reconnection, 0 is lost without one.
+        Quality 1 is kept and sent again after a reconnection, 0 is lost without one. So is, with an error in
+        the log, what MQTT has no number for while 65,535 others wait for an acknowledgement (MQTT 5, section
+        2.2.1).
         """
         if len(topic) + len(payload) + HEADER_BYTES > self._largest:
             fault = "not sent to %s: %d bytes on %s, it takes packets of %d; raise its max_packet_size"
@@ -148,7 +151,11 @@ class Connection:
                 properties.CorrelationData = correlation
             if user_properties:
                 properties.UserProperty = list(user_properties)
-        self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        handed = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        if handed.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            log.error(
+                "lost to %s: one on %s; %d wait for its acknowledgement", self.url, topic, self.unsent()
+            )
         return True
 
     def acknowledge(self, message: Message) -> None:

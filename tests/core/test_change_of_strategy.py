@@ -48,6 +48,15 @@ def test_a_coordinator_that_starts_waits_for_all_to_tell_before_it_lays_out() ->
     assert machine.policy.placement == {"a": EVERY, "b": EVERY}
 
 
+def test_no_strategy_is_the_default_one() -> None:
+    machine = fleet(strategy="mdi-exit", placement={"a": [1]})
+    assert machine.patch(strategy=None).reason is None
+    assert machine.policy.placement == {"a": (1,)}
+    machine = settled()
+    machine.patch(strategy=None)
+    assert (machine.policy.strategy, machine.policy.placement) == ("mdi-exit", {})
+
+
 def test_the_same_strategy_again_voids_nothing() -> None:
     machine = settled()
     machine.patch(strategy="planner", window=9)

@@ -192,6 +192,15 @@ def test_what_was_published_while_away_is_sent_after(broker: Broker) -> None:
             other.wait_for(lambda heard: heard.payload == b"kept")
 
 
+def test_more_than_mqtt_can_number_is_lost_aloud(caplog: pytest.LogCaptureFixture) -> None:
+    with connection(BrokerURL("127.0.0.1", free_ports("127.0.0.1", 1))) as opened:
+        for _ in range(65_535):
+            opened.publish("early", b"", qos=1)
+        assert not caplog.text
+        opened.publish("late", b"", qos=1)
+        assert "one on late; 65535 wait for its acknowledgement" in caplog.text
+
+
 def test_waiting_grows_up_to_a_bound(caplog: pytest.LogCaptureFixture) -> None:
     url = BrokerURL("127.0.0.1", free_ports("127.0.0.1", 1))
     with connection(url) as opened:
