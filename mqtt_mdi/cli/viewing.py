@@ -19,8 +19,9 @@ class Viewer(Shell):
     """
 
     def __init__(self, broker: BrokerURL, pipeline: str, name: str, own: str | None = None) -> None:
-        topics, client_id = Topics(pipeline), f"mdi-{pipeline}-{name}-{secrets.token_hex(6)}"
-        super().__init__(name, topics, Connection(broker, client_id, own=own))
+        topics = Topics(pipeline)
+        connection = Connection(broker, topics.client_id(name, secrets.token_hex(6)), own=own)
+        super().__init__(name, topics, connection)
 
     def dead_letter(self, topic: str, payload: bytes, reason: str) -> None:  # noqa: ARG002 -- the shell's signature
         """Count bytes that could not be understood; to report them is for those who work with them."""

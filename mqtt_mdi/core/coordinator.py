@@ -47,6 +47,8 @@ WINDOW_S = 1.0
 ADAPT = "adapt"
 PLAN = "plan"
 LATENCIES_KEPT = 4096
+FOLLOWED_VERSIONS = LATEST_VERSION // 2
+"""Whatever others claim, versions are left for the changes to come."""
 
 
 class Coordinator:
@@ -77,17 +79,16 @@ class Coordinator:
                 self._window_began = now
                 self.replanner.begin(self.policy, now)
                 effects = [PublishPolicy(self.policy, "start"), SetTimer(WINDOW, now + WINDOW_S)]
-                effects.append(SetTimer(ADAPT, now + self.policy.adaptation.period_s))
-                effects.append(SetTimer(PLAN, now + self.policy.planning.interval_s))
+                effects += [SetTimer(key, now + period) for key, period in _periods(self.policy).items()]
             case events.TimerFired(key):
                 effects = self._fire(key, now)
             case events.PlanSolved():
                 self.replanner.solved(event, self.policy, now)
                 effects = self._plan(now)
             case events.PolicyChanged(policy):
-                effects = self._adopt(policy)
+                effects = self._adopt(policy, now)
             case events.PatchRequested(patch, request):
-                effects = self._patch(patch, request)
+                effects = self._patch(patch, request, now)
             case events.ResultsStored():
                 self._count(event)
             case events.NeighbourReported(state):
@@ -108,20 +109,24 @@ class Coordinator:
             return [*self._plan(now), SetTimer(PLAN, now + self.policy.planning.interval_s)]
         return []
 
-    def _adopt(self, policy: Policy) -> list[Effect]:
-        """A retained policy newer than the database knows: another database was here before."""
-        if policy.version <= self.policy.version:
+    def _adopt(self, policy: Policy, now: float) -> list[Effect]:
+        """A retained policy that the database does not know: another database was here before."""
+        if policy.version < self.policy.version or _same(policy, self.policy):
             return []
-        if misfit(policy, self.stage_count) is None:
-            self.policy = policy
-            return [PublishPolicy(policy, "retained")]
-        return [self._outvote(policy.version, "replaces a policy of another network")]
+        if policy.version > FOLLOWED_VERSIONS:
+            return [PublishPolicy(self.policy, f"replaces version {policy.version}, which is out of reach")]
+        if misfit(policy, self.stage_count) is not None:
+            return [self._outvote(policy.version, "replaces a policy of another network")]
+        known = self.policy
+        timers = self._obey(policy, now)
+        if policy.version == known.version:  # devices may run either under this version
+            return [self._outvote(policy.version, "retained"), *timers]
+        return [PublishPolicy(policy, "retained"), *timers]
 
     def _overtake(self) -> list[Effect]:
         """Devices that outlived a coordinator with another database heed no version below theirs."""
         latest = max((state.policy_version for state in self.devices.values() if state.online), default=0)
-        # Whatever a device claims, versions are left for the changes to come.
-        if not self.policy.version < latest <= LATEST_VERSION // 2:
+        if not self.policy.version < latest <= FOLLOWED_VERSIONS:
             return []
         return [self._outvote(latest, "devices ran a later version")]
 
@@ -130,7 +135,12 @@ class Coordinator:
         self.policy = self.policy.model_copy(update={"version": version + 1})
         return PublishPolicy(self.policy, reason)
 
-    def _patch(self, patch: Mapping[str, Any], request: object) -> list[Effect]:
+    def _obey(self, policy: Policy, now: float) -> list[Effect]:
+        """Put a policy in force; a period that changes begins anew."""
+        before, self.policy = _periods(self.policy), policy
+        return [SetTimer(key, now + s) for key, s in _periods(policy).items() if s != before[key]]
+
+    def _patch(self, patch: Mapping[str, Any], request: object, now: float) -> list[Effect]:
         version = self.policy.version
         if "version" in patch:
             return [AnswerPatch(request, version, "version: given by the coordinator, leave it out")]
@@ -148,9 +158,9 @@ class Coordinator:
             return [AnswerPatch(request, version, reason)]
         if fresh and "placement" not in patch and (placement := self._layout(policy)) is not None:
             policy = policy.model_copy(update={"placement": placement})
-        self.policy = policy
-        self.replanner.want("policy/set")
-        return [PublishPolicy(policy, "policy/set"), AnswerPatch(request, policy.version)]
+        timers = self._obey(policy, now)
+        self.replanner.want("policy/set", policy, now)
+        return [PublishPolicy(policy, "policy/set"), AnswerPatch(request, policy.version), *timers]
 
     def _change(self, change: Change) -> Effect:
         """Put some fields of the policy in force."""
@@ -245,6 +255,7 @@ class Coordinator:
             tally.failed += len(stored.results) - len(answers)
             tally.answered += len(answers)
             tally.exits.update(exits)
+        self.totals.correct += stored.corrected
         for _, latency_ms in answers:
             self._sample(latency_ms)
             self.latencies.add(latency_ms / 1000)
@@ -282,6 +293,16 @@ class Coordinator:
 def _alike(a: DeviceState, b: DeviceState) -> bool:
     """Whether two states of a device call for nothing to be done."""
     return (a.online, a.stages, a.boot, a.policy_version) == (b.online, b.stages, b.boot, b.policy_version)
+
+
+def _periods(policy: Policy) -> dict[str, float]:
+    """Seconds between two firings of the timers that the policy sets."""
+    return {ADAPT: policy.adaptation.period_s, PLAN: policy.planning.interval_s}
+
+
+def _same(a: Policy, b: Policy) -> bool:
+    """Whether two policies say the same on the wire."""
+    return a.model_dump(mode="json") == b.model_dump(mode="json")
 
 
 def exit_counts(exits: Counter[int], stage_count: int) -> tuple[int, ...]:

@@ -111,11 +111,15 @@ class OutcomeReported:
 
 @value
 class ResultsStored:
-    """The store took results in: the new ones, how many it had already, and the newly graded."""
+    """The store took results in: the new ones, how many it had already, and the newly graded.
+
+    `corrected` is how many more of those graded before are right now, as their truth was told anew.
+    """
 
     results: tuple[Result, ...] = ()
     duplicates: int = 0
     graded: tuple[bool, ...] = ()
+    corrected: int = 0
 
 
 @value

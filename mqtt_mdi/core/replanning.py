@@ -61,9 +61,10 @@ class Replanner:
         """Let the devices that are there tell of themselves first."""
         self.earliest = self.not_before = now + policy.planning.interval_s
 
-    def want(self, reason: str) -> None:
-        """Plan anew as soon as may be; what was planned before is void."""
+    def want(self, reason: str, policy: Policy, now: float) -> None:
+        """Plan anew as soon as may be by this policy; what was planned before is void."""
         self.reason, self.move = reason, None
+        self.earliest = min(self.earliest, now + policy.planning.interval_s)
         self.look()
 
     def look(self) -> None:

@@ -129,8 +129,7 @@ class Source:
             case events.BacklogObserved(tasks):
                 effects += self._adapt(tasks, now)
             case events.PolicyChanged(policy):
-                if policy.version > self.policy.version and misfit(policy, self.stage_count) is None:
-                    self.policy = policy
+                effects += self._obey(policy, now)
             case events.Stopping():
                 self._stopping = True
             case events.Stopped():
@@ -157,18 +156,24 @@ class Source:
         self.pending.append((frame, size))
         return []
 
-    def _pace(self, now: float) -> list[Effect]:
-        """Begin with Algorithm 3 when the policy asks for it; it ends by itself when it no longer does."""
-        if self._paced or self.policy.admission.rule != "paced":
+    def _obey(self, policy: Policy, now: float) -> list[Effect]:
+        if policy.version <= self.policy.version or misfit(policy, self.stage_count) is not None:
             return []
-        self._paced = True
+        before, self.policy = self.policy.admission.period_s, policy
+        period = policy.admission.period_s
+        return [SetTimer(ADAPT, now + period)] if self._paced and period != before else []
+
+    def _pace(self, now: float) -> list[Effect]:
+        """Begin with Algorithm 3 when the policy asks for it, end when it no longer does."""
+        before, self._paced = self._paced, self.policy.admission.rule == "paced"
+        if before or not self._paced:
+            return []
         self._interval, self._admits_at = self.policy.admission.first_interval_s, now
         return [SetTimer(ADAPT, now + self.policy.admission.period_s)]
 
     def _adapt(self, backlog: int, now: float) -> list[Effect]:
         rule = self.policy.admission
-        if rule.rule != "paced":
-            self._paced = False
+        if not self._paced:
             return []
         # With nothing to admit the queues are short whatever the interval is: that teaches nothing.
         if self.pending or backlog >= rule.high:

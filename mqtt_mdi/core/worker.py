@@ -85,7 +85,7 @@ class Worker:
                 self.counters["stage_failures"] += 1
                 effects.append(self._failure(task, reason, retry=retry))
             case events.PolicyChanged(policy):
-                self._obey(policy)
+                effects += self._obey(policy, now)
             case events.StagesReady(stages):
                 self._hold(stages)
             case events.Started():
@@ -152,23 +152,27 @@ class Worker:
         }
 
     def _report(self, now: float) -> list[Effect]:
-        effects: list[Effect] = [SetTimer(REPORT, now + self.policy.report_interval_s)]
+        effects: list[Effect] = [SetTimer(REPORT, now + report_period(self.policy))]
         news = self._news()
-        if news != self._told or now - self._told_at >= self.policy.silence_s / 3:
+        if news != self._told or now - self._told_at >= silence_broken_s(self.policy):
             self._told, self._told_at = news, now
             effects.append(PublishState(self.state(now)))
         return effects
 
-    def _obey(self, policy: Policy) -> None:
+    def _obey(self, policy: Policy, now: float) -> list[Effect]:
         if misfit(policy, self.stage_count) is not None:
             self.counters["policies_refused"] += 1
-        elif policy.version > self.policy.version:
-            if policy.shares != self.policy.shares:
-                self.routed.clear()
-            self.policy = policy
-            self.strategy = STRATEGIES[policy.strategy]
-            # What came before a lower limit stays until it is done.
-            self._capacity = max(2 * policy.queue_limit, self._held())
+            return []
+        if policy.version <= self.policy.version:
+            return []
+        if policy.shares != self.policy.shares:
+            self.routed.clear()
+        before, self.policy = report_period(self.policy), policy
+        self.strategy = STRATEGIES[policy.strategy]
+        # What came before a lower limit stays until it is done.
+        self._capacity = max(2 * policy.queue_limit, self._held())
+        period = report_period(policy)
+        return [SetTimer(REPORT, now + period)] if period != before else []
 
     def _held(self) -> int:
         return len(self.input) + len(self.output) + (self.running is not None)
@@ -335,6 +339,16 @@ class Worker:
     def _failure(self, task: Task, reason: str, *, retry: bool = False) -> ReportOutcome:
         self.counters["failures"] += 1
         return ReportOutcome(task.source, task.outcome(self.name, reason=reason[:500], retry=retry))
+
+
+def silence_broken_s(policy: Policy) -> float:
+    """Seconds after which a device speaks though nothing is new, long before the others take it for dead."""
+    return policy.silence_s / 3
+
+
+def report_period(policy: Policy) -> float:
+    """Seconds between a device's looks at whether there is something to report."""
+    return min(policy.report_interval_s, silence_broken_s(policy))
 
 
 def moved(task: Task, *, stage: int, hops: int, size: int) -> Task:

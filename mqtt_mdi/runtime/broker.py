@@ -135,7 +135,11 @@ def _mosquitto(folder: Path, host: str, port: int) -> Iterator[None]:
     assert program is not None
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 -- ours
-            [program, "-c", str(config)], stdout=output, stderr=output, env={**_KEPT_MEMORY, **os.environ}
+            [program, "-c", str(config)],
+            stdout=output,
+            stderr=output,
+            env={**_KEPT_MEMORY, **os.environ},
+            start_new_session=True,  # Ctrl-C is for us, who need it until all have said goodbye
         )
     try:
         _wait_for(host, port, lambda: process.poll() is None, lambda: log.read_text(errors="replace"))

@@ -13,7 +13,8 @@ from typing import cast
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MessageType, MQTTErrorCode
-from paho.mqtt.properties import Properties
+from paho.mqtt.exception import MalformedPacket
+from paho.mqtt.properties import Properties, VariableByteIntegers
 from paho.mqtt.reasoncodes import ReasonCode
 
 READ_BYTES = 2**18
@@ -96,8 +97,13 @@ class BufferedClient(paho.Client):
         qos = header >> 1 & 3
         topic_ends = 2 + int.from_bytes(packet[:2], "big")
         payload_begins = topic_ends + (3 if qos else 1)
-        if qos > 1 or len(packet) < payload_begins or packet[payload_begins - 1]:
-            return super()._handle_publish()  # properties, quality 2, or malformed
+        if qos > 1 or len(packet) < payload_begins:
+            return super()._handle_publish()  # quality 2, or malformed
+        if packet[payload_begins - 1]:
+            try:
+                return super()._handle_publish()
+            except MalformedPacket:
+                payload_begins += _properties_bytes(packet[payload_begins - 1 :])
         mid = int.from_bytes(packet[topic_ends : topic_ends + 2], "big") if qos else 0
         self.on_plain(bytes(packet[2:topic_ends]), bytes(packet[payload_begins:]), qos, bool(header & 1), mid)
         return MQTTErrorCode.MQTT_ERR_SUCCESS if self._manual_ack else self.ack(mid, qos)
@@ -137,3 +143,16 @@ class BufferedClient(paho.Client):
         if reason_code.is_failure:
             self.on_denied(self._out_messages[mid].topic, reason_code)
         return super()._do_on_publish(mid, reason_code, properties)
+
+
+def _properties_bytes(properties: memoryview) -> int:
+    """The bytes, after the first, of properties that paho cannot read: it refuses U+FEFF in a string.
+
+    MQTT 5 allows it (section 1.5.4), and a broker that we hang up on sends it again and again.
+    """
+    length: int
+    width: int
+    length, width = VariableByteIntegers.decode(properties)  # type: ignore[no-untyped-call]
+    if width + length > len(properties):
+        raise MalformedPacket("the properties end behind the packet")
+    return width - 1 + length

@@ -27,6 +27,8 @@ from mqtt_mdi.runtime.private import write_private
 
 AUTHORITY_DAYS = 3650
 CLOCKS_MAY_LAG = timedelta(days=1)
+MOST_BYTES_OF_NAME = 64
+"""RFC 5280, appendix A: ub-common-name."""
 
 Use = Literal["server", "client"]
 _USES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
@@ -134,7 +136,9 @@ def _builder(
 
 
 def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+    # Longer names are in what they are compared with, the alternative names of a server's certificate.
+    short = text.encode()[:MOST_BYTES_OF_NAME].decode(errors="ignore")
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, short)])
 
 
 def _key_usage(*, signs: bool) -> x509.KeyUsage:

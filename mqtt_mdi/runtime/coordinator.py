@@ -30,7 +30,6 @@ from mqtt_mdi.storage.store import Batch, Store, Written
 from mqtt_mdi.wire.messages import (
     COORDINATOR_STATE,
     DEAD_LETTER,
-    DEVICE_STATE,
     MAX_DECISION,
     METRICS,
     PATCH,
@@ -42,6 +41,7 @@ from mqtt_mdi.wire.messages import (
     DeadLetter,
     Metrics,
     PolicyReply,
+    state_of,
 )
 from mqtt_mdi.wire.topics import DROPPED, Topic, Topics
 
@@ -124,11 +124,11 @@ class CoordinatorShell(Shell):
         if (fault := misfit(self.machine.policy, self.machine.stage_count)) is not None:
             raise ConfigError(f"policy: {fault}")
         self.boot = new_boot()
-        gone = COORDINATOR_STATE.encode(CoordinatorState(online=False, boot=self.boot))
+        self._gone = COORDINATOR_STATE.encode(CoordinatorState(online=False, boot=self.boot))
         connection = Connection(
             settings.broker,
-            f"mdi-{settings.pipeline}-coordinator",
-            will=Will(topics.coordinator, gone),
+            topics.client_id("coordinator"),
+            will=Will(topics.coordinator, self._gone),
             session_expiry_s=SESSION_S,
             manual_ack=True,
         )
@@ -157,9 +157,8 @@ class CoordinatorShell(Shell):
         self.writer.start()
         try:
             self.run()
-            gone = COORDINATOR_STATE.encode(CoordinatorState(online=False, boot=self.boot))
-            self.connection.publish(self.topics.coordinator, gone, qos=1, retain=True)
         finally:
+            self.connection.publish(self.topics.coordinator, self._gone, qos=1, retain=True)
             self.connection.close()
             self.writer.stop()
             self.store.close()
@@ -236,7 +235,7 @@ class CoordinatorShell(Shell):
     def _hear(self, message: Message, topic: Topic) -> None:
         match topic.kind:
             case "devices" if message.payload:
-                self.tell(events.NeighbourReported(DEVICE_STATE.decode(message.payload)))
+                self.tell(events.NeighbourReported(state_of(topic.name, message.payload)))
             case "devices":
                 self.tell(events.NeighbourLost(topic.name))
             case "policy":
@@ -379,7 +378,8 @@ class CoordinatorShell(Shell):
         self.dead_letters += len(self._writing.dead_letters)
         self._writing = None
         self._say_storage(None)
-        self.tell(events.ResultsStored(written.new_results, written.duplicates, written.graded))
+        new, duplicates = written.new_results, written.duplicates
+        self.tell(events.ResultsStored(new, duplicates, written.graded, written.corrected))
 
     def _failing(self, reason: str) -> None:
         log.error("results wait for the database: %s", reason)

@@ -23,7 +23,7 @@ from mqtt_mdi.runtime.message import Message, Will
 from mqtt_mdi.runtime.runner import Runner
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.runtime.trust import Trust, sealed_in
-from mqtt_mdi.wire.messages import DEVICE_STATE, OUTCOMES, POLICY
+from mqtt_mdi.wire.messages import DEVICE_STATE, OUTCOMES, POLICY, state_of
 from mqtt_mdi.wire.tasks import MAX_BATCH, TaskInput, decode_tasks, encode_tasks, messages_of
 from mqtt_mdi.wire.topics import Topic, Topics, identifier
 
@@ -75,7 +75,7 @@ class Device(Shell):
         gone = DEVICE_STATE.encode(replace(self.identity, online=False))
         connection = Connection(
             settings.broker,
-            f"mdi-{settings.pipeline}-{name}",
+            topics.client_id("device", name),
             will=Will(topics.device(name), gone),
             session_expiry_s=self.session_s,
             manual_ack=self.session_s > 0,
@@ -105,8 +105,8 @@ class Device(Shell):
         try:
             self.run()
             self.drain()
-            self._say_goodbye()
         finally:
+            self._say_goodbye()
             self.connection.close()
             self.runner.stop()
 
@@ -206,11 +206,9 @@ class Device(Shell):
         """The first model arrived, or another one."""
 
     def _hear_device(self, message: Message, device: str) -> None:
-        state = DEVICE_STATE.decode(message.payload) if message.payload else None
+        state = state_of(device, message.payload) if message.payload else None
         if state is None:
             self.tell(events.NeighbourLost(device))
-        elif state.device != device:
-            raise ProtocolError(f"state of {state.device} on the topic of {device}")
         elif device == self.name:
             self._hear_namesake(state, message.epoch)
         else:

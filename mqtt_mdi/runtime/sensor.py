@@ -13,7 +13,7 @@ from mqtt_mdi.runtime.client import Connection
 from mqtt_mdi.runtime.message import Message
 from mqtt_mdi.runtime.shell import Shell, new_boot
 from mqtt_mdi.wire.frames import Frame
-from mqtt_mdi.wire.messages import DEVICE_STATE, RESULT, TRUTH, TruthMessage
+from mqtt_mdi.wire.messages import RESULT, TRUTH, TruthMessage, state_of
 from mqtt_mdi.wire.topics import Topic, Topics, identifier
 
 PATIENCE_S = 30.0
@@ -70,7 +70,7 @@ class SensorShell(Shell):
         self.boot = new_boot()
         connection = Connection(
             settings.broker,
-            f"mdi-{settings.pipeline}-sensor-{name}-{self.boot}",
+            topics.client_id("sensor", name, self.boot),
             own=topics.frames(name),
         )
         super().__init__(name, topics, connection)
@@ -126,8 +126,9 @@ class SensorShell(Shell):
             case "results":
                 self._hear(RESULT.decode(message.payload))
             case "devices" if message.payload:
-                state = DEVICE_STATE.decode(message.payload)
-                self.devices[state.device] = state
+                self.devices[topic.name] = state_of(topic.name, message.payload)
+            case "devices":
+                self.devices.pop(topic.name, None)
             case "model/manifest":
                 try:
                     self.stage_count = parse_manifest(message.payload, "the manifest").stage_count

@@ -18,6 +18,7 @@ from mqtt_mdi.wire.topics import Topic, identifier
 
 _FRAME_ID = re.compile(FRAME_ID)
 DIGEST_BYTES = 60
+IN_HEX = "hex:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class SourceDevice(Device):
     def __init__(self, settings: DeviceSettings, load: LoadStage, sensors: tuple[str, ...] = ()) -> None:
         super().__init__(settings, load)
         self.sensors = tuple(identifier(sensor, "--sensors") for sensor in sensors)
+        self.frame_topics = [self.topics.frames(sensor) for sensor in self.sensors or ("+",)]
         self.source: Source | None = None
         self.frames: dict[FrameKey, Admitted] = {}
         self._given = 0
@@ -45,8 +47,8 @@ class SourceDevice(Device):
         """Subscribe to frames and to what becomes of them, too."""
         super().connected()
         self.connection.subscribe(self.topics.exits(self.name), qos=1)
-        for sensor in self.sensors or ("+",):
-            self.connection.subscribe(self.topics.frames(sensor), qos=1)
+        for topic in self.frame_topics:
+            self.connection.subscribe(topic, qos=1)
 
     def received(self, message: Message, topic: Topic) -> None:
         """Turn a message into events."""
@@ -116,8 +118,8 @@ class SourceDevice(Device):
 
     def drain(self) -> None:
         """Admit nothing more, wait a while for what is owed, answer the rest as failed."""
-        for sensor in self.sensors or ("+",):
-            self.connection.unsubscribe(self.topics.frames(sensor))
+        for topic in self.frame_topics:
+            self.connection.unsubscribe(topic)
         self.tell_source(events.Stopping())
         deadline = self.now() + DRAIN_S
         while self.source is not None and self.source.leases and self.now() < deadline:
@@ -167,17 +169,18 @@ class SourceDevice(Device):
     def _frame_id(self, correlation: bytes | None) -> str:
         """The sensor's own id when it gave one that can stand in JSON, else its bytes in hexadecimal.
 
-        Of an id that is too long for that its BLAKE2b digest stands there: two ids are never one.
+        Of an id that is too long for that its BLAKE2b digest stands there, and one that reads like
+        hexadecimal of ours is written in it, too: two ids are never one.
         """
         if not correlation:
             self._given += 1
             return f"{self.identity.boot}-{self._given}"
         text = correlation.decode("ascii", "replace")
-        if _FRAME_ID.fullmatch(text):
+        if _FRAME_ID.fullmatch(text) and not text.startswith(IN_HEX):
             return text
-        if len(correlation) > DIGEST_BYTES:
+        if len(correlation) >= DIGEST_BYTES:
             correlation = blake2b(correlation, digest_size=DIGEST_BYTES).digest()
-        return f"0x{correlation.hex()}"
+        return f"{IN_HEX}{correlation.hex()}"
 
     def _refuse(self, key: FrameKey, reason: str, topic: str | None, correlation: bytes | None) -> None:
         """Tell a sensor that asked of a frame that was not admitted."""

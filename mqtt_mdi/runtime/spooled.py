@@ -5,7 +5,6 @@ published, and stays there until the broker has it. The broker keeps what comes 
 """
 
 import logging
-import time
 from collections import deque
 from pathlib import Path
 
@@ -45,6 +44,7 @@ class SpooledSource(SourceDevice):
     ) -> None:
         super().__init__(settings, load, sensors)
         self.spool = Spool(spool, settings.pipeline, ANSWERED_REMEMBERED)
+        self._outdated = self.spool.outdated(self.frame_topics)
         self._left = self.spool.unsent()
         self._answered = dict.fromkeys(self.spool.answered())
         self._starts: dict[FrameKey, int] = {}
@@ -72,9 +72,9 @@ class SpooledSource(SourceDevice):
 
     def connected(self) -> None:
         """Subscribe, end what an earlier start subscribed to, and publish what it had no time to."""
+        for topic in self._outdated:
+            self.connection.unsubscribe(topic)
         super().connected()
-        if self.sensors:
-            self.connection.unsubscribe(self.topics.frames("+"))
         self._unlisten_stages()
         left, self._left = self._left, []
         for answer in left:
@@ -83,11 +83,9 @@ class SpooledSource(SourceDevice):
     def received(self, message: Message, topic: Topic) -> None:
         """Hear a message; what is not acknowledged now, while we drain, comes again at the next start."""
         self._acknowledge_later(message)
-        if topic.kind != "frames":
-            super().received(message, topic)
-        elif self.sensors and topic.name not in self.sensors:
-            self.connection.unsubscribe(message.topic)
-        elif not self._draining:
+        frame = topic.kind == "frames"
+        for_others = frame and bool(self.sensors) and topic.name not in self.sensors
+        if not for_others and not (frame and self._draining):
             super().received(message, topic)
 
     def skipped(self, message: Message) -> None:
@@ -121,7 +119,7 @@ class SpooledSource(SourceDevice):
         """Keep a frame's bytes on the disk, too; tell a sensor again that did not hear its answer."""
         if key not in self._answered:
             frame, topic, correlation = admitted.frame, admitted.response_topic, admitted.correlation
-            self.spool.keep(KeptFrame(key, frame.content_type, frame.data, topic, correlation, time.time()))
+            self.spool.keep(KeptFrame(key, frame.content_type, frame.data, topic, correlation))
             super().take_in(key, admitted)
         if key not in self.frames and (told := self.spool.answer_to(key)) is not None:
             self.publish_answer(key.sensor, told, admitted.response_topic, admitted.correlation)
@@ -150,7 +148,6 @@ class SpooledSource(SourceDevice):
             except StorageError as error:
                 # What we hold is in the spool, the rest with the broker: a start with room on the disk
                 # goes on from there. Waiting here would let leases run out meanwhile.
-                self._say_goodbye()
                 self.fail(error)
                 return
             self._tidy_at = self.now() + TIDY_S

@@ -4,7 +4,7 @@ A frame's row holds its bytes until it is answered, then the answer: until the b
 and after that for a while, for a sensor that sends the frame again because it did not hear.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
-    Float,
     Integer,
     LargeBinary,
     MetaData,
@@ -46,7 +45,6 @@ _frames = Table(
     Column("content_type", Text, nullable=False),
     Column("response_topic", Text),
     Column("correlation", LargeBinary),
-    Column("captured_at", Float, nullable=False),
     Column("starts", Integer, nullable=False, default=0),
     Column("data", LargeBinary),
     Column("answer", LargeBinary),
@@ -54,7 +52,14 @@ _frames = Table(
     UniqueConstraint("pipeline", "sensor", "frame_id"),
 )
 
-SPOOL = Schema("spool", version=1, tables=_metadata, pragmas=("synchronous = FULL",), exclusive=True)
+_subscriptions = Table(
+    "subscriptions",
+    _metadata,
+    Column("pipeline", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+)
+
+SPOOL = Schema("spool", version=2, tables=_metadata, pragmas=("synchronous = FULL",), exclusive=True)
 
 _NAMED = (
     _frames.c.pipeline == bindparam("of_pipeline"),
@@ -70,17 +75,13 @@ _DROP = delete(_frames).where(*_NAMED, _frames.c.data.is_not(None))
 
 @dataclass(frozen=True, slots=True)
 class KeptFrame:
-    """A frame as its sensor sent it; `captured_at` is in seconds since 1970.
-
-    `starts` counts the starts of the source that have found it in the spool.
-    """
+    """A frame as its sensor sent it; `starts` counts the starts of the source that have found it here."""
 
     key: FrameKey
     content_type: str
     data: bytes
     response_topic: str | None
     correlation: bytes | None
-    captured_at: float
     starts: int = 0
 
 
@@ -128,6 +129,14 @@ class Spool(Database):
             self.close()
             raise
 
+    def outdated(self, topics: Collection[str]) -> list[str]:
+        """Note subscriptions about to be made; gives all others that ever were: the broker may keep them."""
+        with self.writing() as connection:
+            rows = [{"pipeline": self.pipeline, "topic": topic} for topic in topics]
+            connection.execute(insert(_subscriptions).on_conflict_do_nothing(), rows)
+            ours = select(_subscriptions.c.topic).where(_subscriptions.c.pipeline == self.pipeline)
+            return sorted(set(connection.execute(ours).scalars()).difference(topics))
+
     def owed(self) -> list[KeptFrame]:
         """The frames without an answer, oldest first."""
         return [
@@ -137,7 +146,6 @@ class Spool(Database):
                 row.data,
                 row.response_topic,
                 row.correlation,
-                row.captured_at,
                 row.starts,
             )
             for row in self._rows(_frames.c.data.is_not(None))
@@ -246,7 +254,6 @@ class Spool(Database):
             "content_type": frame.content_type,
             "response_topic": frame.response_topic,
             "correlation": frame.correlation,
-            "captured_at": frame.captured_at,
             "starts": 0,
             "data": frame.data,
             "sent": False,

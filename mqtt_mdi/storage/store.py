@@ -87,12 +87,13 @@ class Written:
 
     `new_results` are those the database did not have, `duplicates` counts the others. `graded` says of
     each answer whose truth first became known with this batch whether it was right; a failed frame has
-    no answer to grade.
+    no answer to grade. `corrected` is how many more of those graded before are right now.
     """
 
     new_results: tuple[Result, ...] = ()
     duplicates: int = 0
     graded: tuple[bool, ...] = ()
+    corrected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +179,8 @@ class Store:
             self._insert(connection, insert(dead_letters), [_row(d, at=at) for d, at in batch.dead_letters])
             self._write_devices(connection, batch.devices)
             new = _new_results(connection, last, batch)
-            graded = _grade(connection, last)
-        return Written(new, len(batch.results) - len(new), graded)
+            graded, corrected = _grade(connection, last)
+        return Written(new, len(batch.results) - len(new), graded, corrected)
 
     def last_policy(self) -> Policy | None:
         """The policy of the highest version, or None before the first."""
@@ -288,12 +289,14 @@ def _new_results(connection: Connection, last: dict[str, int], batch: Batch) -> 
     return tuple(given[FrameKey(*row)] for row in connection.execute(_NEW_RESULTS, last))
 
 
-def _grade(connection: Connection, last: dict[str, int]) -> tuple[bool, ...]:
+def _grade(connection: Connection, last: dict[str, int]) -> tuple[tuple[bool, ...], int]:
+    """Which of those first judged now are right, and how many more of the others than before."""
     judged = connection.execute(_NEWLY_JUDGED, last).all()
     changes = [{"row": row, "right": right} for row, was, right in judged if right != was]
     if changes:
         connection.execute(_SET_CORRECT, changes)
-    return tuple(right for _, was, right in judged if was is None)
+    known = [(was, right) for _, was, right in judged if was is not None]
+    return tuple(right for _, was, right in judged if was is None), sum(right - was for was, right in known)
 
 
 def _summary(connection: Connection, pipeline: str) -> Summary:

@@ -113,3 +113,11 @@ COORDINATOR_STATE = Codec[CoordinatorState](CoordinatorState, "coordinator state
 METRICS = Codec[Metrics](Metrics, "metrics")
 DEAD_LETTER = Codec[DeadLetter](DeadLetter, "dead letter")
 PATCH = Codec[dict[str, Any]](dict[str, Any], "policy patch")
+
+
+def state_of(device: str, data: bytes) -> DeviceState:
+    """The state that came on a device's topic; ProtocolError for that of another device, too."""
+    state = DEVICE_STATE.decode(data)
+    if state.device != device:
+        raise ProtocolError(f"state of {state.device} on the topic of {device}")
+    return state

@@ -46,6 +46,10 @@ class Topics:
         self.coordinator = f"{self.root}/coordinator/state"
         self._parsed: dict[str, Topic] = {}
 
+    def client_id(self, *names: str) -> str:
+        """What a process is called by the broker; no name holds a dot, so that no two are called alike."""
+        return ".".join(("mdi", self.pipeline, *names))
+
     def frames(self, sensor: str = "+") -> str:
         """Where a sensor publishes."""
         return f"{self.root}/frames/{sensor}"

@@ -7,18 +7,21 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from live import PATIENCE_S, Broker, Client, mqtt_mdi, running, until
+from live import PATIENCE_S, Broker, Client, environment, mqtt_mdi, running, until
 from sqlalchemy import create_engine, text
 
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE, read_manifest
 from mqtt_mdi.bundle.sample import read_sample
 from mqtt_mdi.bundle.trace import read_trace, replay
 from mqtt_mdi.cli.demo import spread
+from mqtt_mdi.errors import StorageError
 from mqtt_mdi.runtime.broker_url import BrokerURL
+from mqtt_mdi.storage.store import read_summary
 from mqtt_mdi.wire.frames import encode_png
 
 KEYS = {
@@ -123,6 +126,30 @@ def test_told_to_stop_while_it_starts_it_leaves_nothing_behind(
         assert "Traceback" not in demo.said()
     assert _processes(f"--pipeline {pipeline}") == set()
     assert not brokers & _processes("mosquitto -c")
+
+
+@pytest.mark.skipif(shutil.which("mosquitto") is None, reason="no mosquitto")
+def test_ctrl_c_in_the_terminal_loses_no_frame(tmp_path: Path) -> None:
+    """A terminal sends it to all of its processes at once."""
+    words = ("demo", "--frames", "100000", "--db", "ended.db", "--json", "--broker", "mosquitto")
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "mqtt_mdi", *words],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+    def begun() -> bool:
+        with suppress(StorageError):
+            return read_summary(tmp_path / "ended.db", "demo")["answered"] > 0
+        return False
+
+    until(begun)
+    os.killpg(demo.pid, signal.SIGINT)
+    said, _ = demo.communicate(timeout=PATIENCE_S)
+    figures = json.loads(said.splitlines()[-1])
+    assert 0 < figures["frames"] == figures["answered"]
 
 
 @pytest.mark.skipif(

@@ -24,8 +24,9 @@ from mqtt_mdi.core.coordinator import (
     quantile,
 )
 from mqtt_mdi.core.ledger import Tally
-from mqtt_mdi.core.policy import LATEST_VERSION, Policy
+from mqtt_mdi.core.policy import LATEST_VERSION, Planning, Policy
 from mqtt_mdi.core.types import DeviceState, Result, Window
+from mqtt_mdi.wire.messages import POLICY
 
 STAGES = 3
 
@@ -118,10 +119,43 @@ def test_a_retained_policy_that_is_newer_is_adopted() -> None:
     assert machine.policy == newer
 
 
-def test_a_retained_policy_that_is_not_newer_is_left() -> None:
-    machine = coordinator()
-    assert machine.handle(events.PolicyChanged(Policy(version=4, thresholds=(0.1, 0.2))), 0.0) == []
+def test_a_retained_policy_that_is_older_or_our_own_is_left() -> None:
+    machine = coordinator(placement={"a": [1]})
+    assert machine.handle(events.PolicyChanged(Policy(version=3, thresholds=(0.1, 0.2))), 0.0) == []
+    ours = POLICY.decode(POLICY.encode(machine.policy))
+    assert machine.handle(events.PolicyChanged(ours), 0.0) == []
     assert machine.policy.thresholds == (0.8, 0.6)
+
+
+def test_another_policy_under_our_version_is_one_under_the_next() -> None:
+    machine = coordinator()
+    [order] = machine.handle(events.PolicyChanged(Policy(version=4, thresholds=(0.1, 0.2))), 0.0)
+    assert order == effects.PublishPolicy(machine.policy, "retained")
+    assert machine.policy == Policy(version=5, thresholds=(0.1, 0.2))
+
+
+@pytest.mark.parametrize("thresholds", [(0.1,), (0.1, 0.2)])
+def test_no_retained_policy_uses_up_the_versions(thresholds: tuple[float, ...]) -> None:
+    machine = coordinator()
+    last = Policy(version=LATEST_VERSION, thresholds=thresholds)
+    [order] = machine.handle(events.PolicyChanged(last), 0.0)
+    assert isinstance(order, effects.PublishPolicy)
+    assert (order.policy.version, order.policy.thresholds) == (4, (0.8, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("timer", "periods"),
+    [(ADAPT, {"adaptation": {"period_s": 0.2}}), (PLAN, {"planning": {"interval_s": 0.2}})],
+)
+def test_a_period_that_changes_begins_anew(timer: str, periods: dict[str, object]) -> None:
+    machine = coordinator(adaptation={"period_s": 3600}, planning={"interval_s": 3600})
+    machine.handle(events.Started(), 0.0)
+    orders = machine.handle(events.PatchRequested(periods, None), 10.0)
+    assert [order for order in orders if isinstance(order, effects.SetTimer)] == [
+        effects.SetTimer(timer, 10.2)
+    ]
+    retained = machine.policy.model_copy(update={"version": 9, "planning": Planning(interval_s=7.0)})
+    assert effects.SetTimer(PLAN, 17.0) in machine.handle(events.PolicyChanged(retained), 10.0)
 
 
 def test_a_retained_policy_of_another_network_is_outvoted() -> None:
@@ -213,6 +247,15 @@ def test_windows_hold_what_they_brought_and_totals_everything() -> None:
     assert second.window == Window(1.5, 1, 0, 0, 0, 0, (0, 1, 0), 5.0, 5.0)
     assert second.totals == Window(0.0, 4, 1, 2, 3, 2, (2, 1, 1), None, None)
     assert close(machine, 3.5).window == Window(1.0, exits=(0, 0, 0))
+
+
+def test_a_truth_told_anew_counts_in_the_totals() -> None:
+    machine = coordinator()
+    machine.handle(events.ResultsStored((answered(1),), graded=(False,)), 0.5)
+    assert close(machine, 1.0).totals.correct == 0
+    machine.handle(events.ResultsStored(corrected=1), 1.5)
+    closed = close(machine, 2.0)
+    assert (closed.totals.graded, closed.totals.correct, closed.window.correct) == (1, 1, 0)
 
 
 def test_totals_go_on_from_the_database() -> None:

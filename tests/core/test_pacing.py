@@ -73,7 +73,10 @@ def test_a_policy_can_begin_and_end_it() -> None:
     source = Source("source-1", Policy(thresholds=(0.5,)), 2)
     began = source.handle(events.PolicyChanged(Policy(version=1, thresholds=(0.5,), admission=RULE)), 5.0)
     assert effects.SetTimer(ADAPT, 5.0 + RULE.period_s) in began
-    source.handle(events.PolicyChanged(Policy(version=2, thresholds=(0.5,))), 6.0)
+    slower = RULE.model_copy(update={"period_s": 60.0})
+    told = source.handle(events.PolicyChanged(Policy(version=2, thresholds=(0.5,), admission=slower)), 5.5)
+    assert told == [effects.SetTimer(ADAPT, 65.5)]
+    source.handle(events.PolicyChanged(Policy(version=3, thresholds=(0.5,))), 6.0)
     assert source.handle(events.BacklogObserved(0), 6.1) == []
     orders = [
         order

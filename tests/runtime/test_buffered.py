@@ -5,6 +5,7 @@ from contextlib import closing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt.client import MQTTMessage
+from paho.mqtt.properties import VariableByteIntegers
 
 from mqtt_mdi.runtime.buffered import MOST_UNSENT, READ_BYTES, BufferedClient
 
@@ -14,13 +15,9 @@ CONNACK = bytes([0x20, 3, 0, 0, 0])
 def publish(payload: bytes, *, mid: int = 0, properties: bytes = b"", flags: int = 0) -> bytes:
     """A PUBLISH packet of MQTT 5 on topic `t`, at quality 1 if it has an identifier, section 3.3."""
     body = struct.pack("!H", 1) + b"t" + (struct.pack("!H", mid) if mid else b"")
-    body += bytes([len(properties)]) + properties + payload
-    length, left = b"", len(body)
-    while True:
-        left, low = divmod(left, 128)
-        length += bytes([low | (128 if left else 0)])
-        if not left:
-            return bytes([0x30 | flags | (2 if mid else 0)]) + length + body
+    body += VariableByteIntegers.encode(len(properties)) + properties + payload
+    length = VariableByteIntegers.encode(len(body))
+    return bytes([0x30 | flags | (2 if mid else 0)]) + bytes(length) + body
 
 
 class Wired:
@@ -143,6 +140,15 @@ def test_messages_come_in_order_with_properties_and_without() -> None:
         assert wired.plain == [(b"t", 1, True, 0x1234), (b"t", 0, False, 0)]
         wired.client.flush()
         assert wired.theirs.recv(100) == b"\x40\x02\x12\x34" + b"\x40\x02\x00\x07"
+
+
+def test_properties_that_paho_cannot_read_are_passed_over() -> None:
+    mark = b"\x03\x00\x03\xef\xbb\xbf"  # a content type of U+FEFF
+    with closing(Wired()) as wired:
+        wired.theirs.sendall(publish(b"marked", mid=7, properties=mark * 25) + publish(b"next"))
+        wired.read()
+        assert wired.heard == [b"marked", b"next"]
+        assert wired.plain[0] == (b"t", 1, False, 7)
 
 
 @settings(deadline=None, max_examples=60)

@@ -139,6 +139,13 @@ def test_a_client_cannot_have_every_name(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_a_long_name_is_an_alternative_name() -> None:
+    long = f"{'a' * 60}.{'b' * 60}.example"
+    certificate = issue(make_authority(), "server", long, [long]).certificate
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [long]
+
+
 def test_what_is_no_host_is_refused() -> None:
     with pytest.raises(ConfigError, match="is neither a name nor an address"):
         issue(make_authority(), "server", "broker", ["a" * 64])

@@ -129,6 +129,19 @@ def test_messages_keep_their_properties(broker: Broker) -> None:
     assert heard.user_properties == user
 
 
+def test_a_byte_order_mark_in_a_property_is_no_reason_to_hang_up(mosquitto: Broker) -> None:
+    with connection(mosquitto.url, manual_ack=True) as opened:
+        connect(opened)
+        opened.subscribe("marked", qos=1)
+        opened.publish("marked", b"1", qos=1, content_type="\ufeffjson")
+        opened.publish("marked", b"2", qos=1, content_type="json")
+        first, second = hear(opened, 2)
+        assert [(m.payload, m.content_type, m.epoch) for m in (first, second)] == [
+            (b"1", None, 1),
+            (b"2", "json", 1),
+        ]
+
+
 def test_a_retained_message_keeps_its_user_properties(broker: Broker) -> None:
     with connection(broker.url) as opened:
         connect(opened)

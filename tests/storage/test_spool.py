@@ -26,7 +26,7 @@ def key(number: int) -> FrameKey:
 
 
 def frame(number: int, data: bytes = b"picture") -> KeptFrame:
-    return KeptFrame(key(number), "image/png", data, "mine/answers", b"\xffid", 1_700_000_000.5)
+    return KeptFrame(key(number), "image/png", data, "mine/answers", b"\xffid")
 
 
 def answer(number: int) -> KeptAnswer:
@@ -40,7 +40,7 @@ def spool(path: Path, pipeline: str = "demo") -> Spool:
 def test_a_frame_comes_back_as_it_was_until_it_is_answered(tmp_path: Path) -> None:
     with closing(spool(tmp_path)) as first:
         first.keep(frame(1))
-        first.keep(KeptFrame(key(2), "image/jpeg", b"\0\xff", None, None, 5.0))
+        first.keep(KeptFrame(key(2), "image/jpeg", b"\0\xff", None, None))
         assert first.commit() == []
     with closing(spool(tmp_path)) as second:
         one, two = second.owed()
@@ -106,6 +106,16 @@ def test_no_more_names_are_kept_than_asked_for(tmp_path: Path) -> None:
         assert [one.key for one in kept.owed()] == [key(0)]
 
 
+def test_subscriptions_of_earlier_starts_are_remembered(tmp_path: Path) -> None:
+    wanted = (["frames/cam1", "frames/cam2"], ["frames/+"], ["frames/cam1"])
+    outdated = ([], ["frames/cam1", "frames/cam2"], ["frames/+", "frames/cam2"])
+    for topics, others in zip(wanted, outdated, strict=True):
+        with closing(spool(tmp_path)) as opened:
+            assert opened.outdated(topics) == others
+    with closing(spool(tmp_path, "other")) as opened:
+        assert opened.outdated(["frames/cam3"]) == []
+
+
 def test_pipelines_do_not_see_each_other(tmp_path: Path) -> None:
     with closing(spool(tmp_path)) as kept:
         kept.keep(frame(1))
@@ -145,7 +155,7 @@ def _other_program(path: Path) -> None:
 def _later_version(path: Path) -> None:
     Spool(path, "demo", REMEMBERED).close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 99")
 
 
 def _damaged(path: Path) -> None:
@@ -162,8 +172,8 @@ def _damaged(path: Path) -> None:
     ("spoil", "words"),
     [
         (_text, "no SQLite database: move it away"),
-        (_other_program, "no spool of version 1: .*another program made it"),
-        (_later_version, "no spool of version 1: .*Another version of mqtt-mdi"),
+        (_other_program, "no spool of version 2: .*another program made it"),
+        (_later_version, "no spool of version 2: .*Another version of mqtt-mdi"),
         (_damaged, "damaged"),
     ],
 )

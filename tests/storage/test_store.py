@@ -67,9 +67,11 @@ def test_any_split_into_batches_gives_what_plain_python_counts(
             fresh = [f for f, r in stored.items() if r.status == "ok" and f in truths and f not in graded]
             graded.update(fresh)
             right = tuple(stored[frame].label == truths[frame] for frame in fresh)
+            correct = sum(stored[frame].label == truths[frame] for frame in graded)
 
+            corrected = correct - sum(right) - store.totals().correct
             written = store.write(batch)
-            assert written == Written(tuple(new), len(results) - len(new), right)
+            assert written == Written(tuple(new), len(results) - len(new), right, corrected)
             assert other.write(batch) == written
             assert store.write(batch) == Written((), len(results), ())
         totals = store.totals()
@@ -108,7 +110,7 @@ def test_a_replaced_truth_changes_the_verdict_but_is_not_graded_twice(tmp_path: 
     with Store(tmp_path / "a.db", "demo") as store:
         assert store.write(answers(1)).graded == ()
         assert store.write(Batch(truths=(Truth("cam1", "0", 7),))).graded == (True,)
-        assert store.write(Batch(truths=(Truth("cam1", "0", 8),))).graded == ()
+        assert store.write(Batch(truths=(Truth("cam1", "0", 8),))) == Written(corrected=-1)
         assert store.totals() == Totals(1, 0, 1, 0, (1,))
 
 

@@ -197,8 +197,8 @@ def test_the_last_will_is_checked_too(secured: Secured, enter: Callable[..., Pee
 def test_nobody_can_take_anothers_connection(enter: Callable[..., Peer]) -> None:
     observer = enter(OBSERVER)
     observer.hear("#")
-    coordinator = enter("coordinator", paho.MQTTv5, "mdi-demo-coordinator")
-    thief = enter("cam1", paho.MQTTv5, "mdi-demo-coordinator")
+    coordinator = enter("coordinator", paho.MQTTv5, "mdi.demo.coordinator")
+    thief = enter("cam1", paho.MQTTv5, "mdi.demo.coordinator")
     thief.publish(b"thief", "mdi/v1/demo/truth/cam1")
     coordinator.publish(b"still here", "mdi/v1/demo/metrics")
     observer.hear("end")

@@ -134,7 +134,7 @@ def test_correlation_data_that_is_no_identifier_comes_back_as_it_was(pipeline: P
     pipeline.send("binary", frame.data, ResponseTopic=reply_to, CorrelationData=token)
     answer = pipeline.client.wait_for(lambda heard: heard.topic == reply_to)
     assert answer.correlation == token
-    assert answer.json["frame_id"] == f"0x{token.hex()}"
+    assert answer.json["frame_id"] == f"hex:{token.hex()}"
 
 
 def test_ids_that_are_long_and_begin_alike_are_two_frames(pipeline: Pipeline) -> None:
@@ -143,6 +143,14 @@ def test_ids_that_are_long_and_begin_alike_are_two_frames(pipeline: Pipeline) ->
         pipeline.send("alike", encode_png(SAMPLE.pictures[0]).data, CorrelationData=site + last)
     first, second = (answer["frame_id"] for answer in pipeline.answers("alike", 2))
     assert first != second
+
+
+def test_an_id_that_reads_like_our_hexadecimal_is_another_frame(pipeline: Pipeline) -> None:
+    for given in (b"\x01\x02", b"hex:0102", bytes(60)):
+        pipeline.send("read", encode_png(SAMPLE.pictures[0]).data, CorrelationData=given)
+    names = {answer["frame_id"] for answer in pipeline.answers("read", 3)}
+    assert len(names) == 3
+    assert {"hex:0102", f"hex:{b'hex:0102'.hex()}"} < names
 
 
 def test_the_same_frame_sent_twice_is_answered_once(pipeline: Pipeline) -> None:

@@ -222,6 +222,13 @@ def test_garbage_where_json_is_expected(pipeline: Pipeline, topic: str) -> None:
     assert still_answers(pipeline, "after-garbage")
 
 
+def test_a_device_speaks_in_its_own_name_alone(pipeline: Pipeline) -> None:
+    state = {"device": "device-1", "boot": "zzz", "online": False}
+    pipeline.client.publish(pipeline.topics.device("evil"), state)
+    pipeline.dead_letter("coordinator", "state of device-1 on the topic of evil")
+    assert still_answers(pipeline, "after-evil")
+
+
 def test_dead_letters_are_stored_and_bad_ones_are_no_loop(pipeline: Pipeline) -> None:
     pipeline.client.publish(pipeline.topics.deadletter("anybody"), b"no letter")
     assert still_answers(pipeline, "after-letter")
@@ -299,6 +306,8 @@ def test_a_stage_the_model_does_not_have_ends_the_device(pipeline: Pipeline) -> 
     process = pipeline.device("device-9", "9")
     assert process.ended() == 2
     assert "error: device-9: no stages [9]; the model has [1, 2, 3, 4]" in process.said()
+    state = pipeline.topics.device("device-9")
+    assert pipeline.client.wait_for_last(state, lambda told: not told["online"])
 
 
 def test_a_damaged_manifest_ends_the_coordinator(tmp_path: Path, mosquitto: Broker) -> None:

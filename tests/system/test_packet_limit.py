@@ -42,7 +42,9 @@ def test_a_frame_that_grows_too_large_on_its_way_fails_alone(
 def test_a_graph_that_is_too_large_ends_the_coordinator_with_the_reason(
     narrow: Broker, new_pipeline: Callable[[Broker], Pipeline]
 ) -> None:
-    coordinator = new_pipeline(narrow).start("coordinator")
+    pipeline = new_pipeline(narrow)
+    coordinator = pipeline.start("coordinator")
     assert coordinator.ended() != 0
     assert "stage 3: its graph of" in coordinator.said()
     assert "raise its max_packet_size" in coordinator.said()
+    assert pipeline.client.wait_for_last(pipeline.topics.coordinator, lambda told: not told["online"])

@@ -163,6 +163,24 @@ def test_sensors_that_are_no_longer_ours_are_left_to_others(
     assert not pipeline.client.on(pipeline.topics.results("other"))
 
 
+def test_all_sensors_after_one_of_them_are_heard_once(mosquitto: Broker, new_pipeline: NewPipeline) -> None:
+    pipeline = new_pipeline(mosquitto)
+    pipeline.coordinator()
+    pipeline.device("device-1", "1,2,3,4")
+    first = spooled(pipeline, "--sensors", "cam")
+    pipeline.ready("source-1")
+    first.kill()
+    spooled(pipeline)
+    pipeline.ready("source-1")
+    for sensor in ("cam", "other", "cam", "end"):
+        pipeline.send(sensor, PICTURE)
+    pipeline.answers("end", 1)
+    said = pipeline.client.wait_for_last(
+        pipeline.topics.device("source-1"), lambda said: said["counters"].get("answered", 0) >= 4
+    )
+    assert said["counters"]["admitted"] == 4
+
+
 def test_a_damaged_spool_is_named(tmp_path: Path) -> None:
     spool = tmp_path / "source.spool"
     spool.write_text("shopping: milk, bread\n" * 100)

@@ -1,7 +1,7 @@
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mqtt_mdi.errors import ConfigError, ProtocolError
@@ -109,3 +109,10 @@ def test_what_is_remembered_of_topics_is_bounded() -> None:
     for number in range(MOST_PARSED + 10):
         assert topics.parse(topics.results(f"cam{number}")) == Topic("results", f"cam{number}")
     assert len(topics._parsed) == MOST_PARSED
+
+
+@given(st.lists(NAMES, min_size=2, max_size=3), st.lists(NAMES, min_size=2, max_size=3))
+def test_no_two_processes_are_called_alike(first: list[str], second: list[str]) -> None:
+    assume(first != second)
+    assert Topics(first[0]).client_id(*first[1:]) != Topics(second[0]).client_id(*second[1:])
+    assert Topics("cams").client_id("device", "a-b") != Topics("cams-a").client_id("device", "b")
