@@ -15,10 +15,9 @@ from mqtt_mdi.cli.learning import (
     learned_from,
     learning_options,
     max_accuracy_loss_option,
-    new_folder,
     training_bar,
 )
-from mqtt_mdi.cli.options import FiniteRange, StagesType
+from mqtt_mdi.cli.options import FiniteRange, StagesType, new_folder
 from mqtt_mdi.errors import ConfigError
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from mqtt_mdi.cli.options import new_folder
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.private import write_private
 from mqtt_mdi.wire.topics import identifier
@@ -58,6 +59,7 @@ def certs(out: Path, hosts: tuple[str, ...], clients: tuple[str, ...], days: int
     for name in clients:
         if identifier(name, "--client") in TAKEN:
             raise ConfigError(f"--client {name}: {name}.crt is the name of another file; choose another user")
+    new_folder(out)
     authority, new = open_authority(out)
     click.echo(f"{out}/ca.crt, ca.key: {'new authority' if new else 'kept'}")
     click.echo(f"{out}/model.pub, model.key: {'new key to sign models with' if _model_key(out) else 'kept'}")

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from mqtt_mdi.bundle.manifest import read_manifest
 from mqtt_mdi.cli.compare import print_comparison
-from mqtt_mdi.cli.learning import known_data_options, learned_from, max_accuracy_loss_option, new_folder
+from mqtt_mdi.cli.learning import known_data_options, learned_from, max_accuracy_loss_option
+from mqtt_mdi.cli.options import new_folder
 from mqtt_mdi.errors import ConfigError
 
 ROUNDS = 200

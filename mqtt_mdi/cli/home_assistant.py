@@ -4,7 +4,7 @@ import logging
 
 import click
 
-from mqtt_mdi.cli.options import broker_options, stop_on_signals
+from mqtt_mdi.cli.options import FiniteRange, broker_options, stop_on_signals
 from mqtt_mdi.cli.viewing import Viewer
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.strategies.registry import STRATEGIES
@@ -12,7 +12,7 @@ from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.message import Message
 from mqtt_mdi.wire.home_assistant import BIRTH, PREFIX, Discovery, Seen, limits, updates
-from mqtt_mdi.wire.messages import DEVICE_STATE, POLICY
+from mqtt_mdi.wire.messages import POLICY, state_of
 from mqtt_mdi.wire.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Announcer(Viewer):
             case "results":
                 self._keep(self._sensors, topic.name, "sensor")
             case "devices" if message.payload:
-                self._keep(self._devices, topic.name, DEVICE_STATE.decode(message.payload).role)
+                self._keep(self._devices, topic.name, state_of(topic.name, message.payload).role)
             case "devices":
                 self._devices.pop(topic.name, None)
             case "policy" if message.payload:
@@ -199,6 +199,7 @@ class Remover(Announcer):
 @click.option("--remove", is_flag=True, help="Remove the pipeline from Home Assistant and end.")
 @click.option(
     "--timeout",
+    type=FiniteRange(0),
     default=5.0,
     show_default=True,
     envvar="MDI_TIMEOUT",

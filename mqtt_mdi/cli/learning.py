@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import click
@@ -138,16 +137,6 @@ def learned_from(manifest: Manifest, dataset: str | None, data: Path | None) -> 
         )
     square = manifest.input.height == manifest.input.width
     return read_dataset(name, data, manifest.input.height if square else None)
-
-
-def new_folder(out: Path) -> None:
-    """Make the folder of a new bundle; raises ConfigError where it cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".partial-", dir=out):
-            pass  # hours later it would be too late to learn that nothing can be written there
-    except OSError as error:
-        raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error
 
 
 def chosen_device(name: str) -> str:

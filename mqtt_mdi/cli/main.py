@@ -115,10 +115,17 @@ def cli(context: click.Context, debug: bool) -> None:
     )
 
 
+def _read_settings(file: Path) -> None:
+    try:
+        load_dotenv(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {file}: {error}; write NAME=value in each line, in UTF-8") from error
+
+
 def main() -> None:
     """Run the command line; the entry point of `mqtt-mdi`."""
-    load_dotenv(".env")
     try:
+        _read_settings(Path(".env"))
         cli.main(prog_name="mqtt-mdi", standalone_mode=False)
     except click.ClickException as error:
         error.show()

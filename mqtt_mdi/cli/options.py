@@ -5,11 +5,13 @@ from collections.abc import Callable
 from functools import wraps
 from math import isfinite
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar
 
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
+from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker_url import BrokerURL
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -130,3 +132,13 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
     """Let SIGTERM and SIGINT end a service in good order."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop())
+
+
+def new_folder(out: Path) -> None:
+    """Make the folder of --out; raises ConfigError where it cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".partial-", dir=out):
+            pass  # hours later it would be too late to learn that nothing can be written there
+    except OSError as error:
+        raise ConfigError(f"cannot write to --out {out}: {error.strerror}") from error

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from mqtt_mdi.cli.options import broker_options
+from mqtt_mdi.cli.options import FiniteRange, broker_options
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.strategies.registry import STRATEGIES
 from mqtt_mdi.errors import ConfigError
@@ -26,7 +26,7 @@ class PolicyShell(Shell):
     def __init__(self, broker: BrokerURL, pipeline: str, patch: bytes | None = None) -> None:
         topics = Topics(pipeline)
         token = secrets.token_hex(6)
-        connection = Connection(broker, f"mdi-{pipeline}-policy-{token}", own=topics.policy_set)
+        connection = Connection(broker, topics.client_id("policy", token), own=topics.policy_set)
         super().__init__("policy", topics, connection)
         self.policy: Policy | None = None
         self.reply: PolicyReply | None = None
@@ -72,7 +72,12 @@ class PolicyShell(Shell):
 
 
 _TIMEOUT = click.option(
-    "--timeout", default=5.0, show_default=True, envvar="MDI_TIMEOUT", help="Seconds to wait for an answer."
+    "--timeout",
+    type=FiniteRange(0),
+    default=5.0,
+    show_default=True,
+    envvar="MDI_TIMEOUT",
+    help="Seconds to wait for an answer.",
 )
 
 
@@ -119,7 +124,7 @@ def set_(broker: BrokerURL, pipeline: str, timeout: float, patch: str) -> None:
     """  # noqa: D301 -- click's mark for lines to keep
     try:
         json.loads(patch)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, a number without end, or too deep
         raise ConfigError(f"PATCH is no JSON: {error}; quote it for the shell like '{{...}}'") from error
     shell = PolicyShell(broker, pipeline, patch.encode())
     shell.ask(timeout, "is a coordinator running?")

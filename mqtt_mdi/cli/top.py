@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mqtt_mdi.cli.options import broker_options, stop_on_signals
+from mqtt_mdi.cli.options import FiniteRange, broker_options, stop_on_signals
 from mqtt_mdi.cli.viewing import Viewer
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.types import DeviceState
@@ -24,11 +24,11 @@ from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.message import Message
 from mqtt_mdi.wire.messages import (
     COORDINATOR_STATE,
-    DEVICE_STATE,
     METRICS,
     POLICY,
     CoordinatorState,
     Metrics,
+    state_of,
 )
 from mqtt_mdi.wire.topics import Topic
 
@@ -82,7 +82,7 @@ class Board(Viewer):
         """Hear a part of it."""
         match topic.kind:
             case "devices" if message.payload:
-                self._hear(DEVICE_STATE.decode(message.payload), live=not message.retain)
+                self._hear(state_of(topic.name, message.payload), live=not message.retain)
             case "devices":
                 self.devices.pop(topic.name, None)
             case "metrics" if message.payload:
@@ -258,6 +258,7 @@ def keep_looking(board: Board, console: Console) -> None:
 @click.option("--once", is_flag=True, help="Print the table one time and end.")
 @click.option(
     "--timeout",
+    type=FiniteRange(0),
     default=5.0,
     show_default=True,
     envvar="MDI_TIMEOUT",

@@ -14,10 +14,9 @@ from mqtt_mdi.cli.learning import (
     learning_options,
     measuring_options,
     new_data_options,
-    new_folder,
     training_bar,
 )
-from mqtt_mdi.cli.options import FiniteRange
+from mqtt_mdi.cli.options import FiniteRange, new_folder
 from mqtt_mdi.datasets.labelled import Dataset, usual_hold_out, usual_sample
 from mqtt_mdi.datasets.registry import read_dataset
 from mqtt_mdi.errors import ConfigError

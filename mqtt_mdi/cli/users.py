@@ -10,7 +10,7 @@ import click
 from dotenv import dotenv_values
 from pydantic import TypeAdapter, ValidationError
 
-from mqtt_mdi.cli.options import BrokerType
+from mqtt_mdi.cli.options import BrokerType, new_folder
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.broker_url import BrokerURL
 from mqtt_mdi.runtime.private import write_private
@@ -64,7 +64,7 @@ def users(listing: Path, out: Path, broker: BrokerURL) -> None:
     """  # noqa: D301 -- click's mark for lines to keep
     listed = _read_users(listing)
     named = check_users(listed)
-    out.mkdir(parents=True, exist_ok=True)
+    new_folder(out)
     passwords = out / "passwords"
     before = _read_passwords(passwords)
     lines = {name: before.get(name) for name in named}

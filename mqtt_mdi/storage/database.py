@@ -1,5 +1,6 @@
 """An SQLite file with our tables in it: opened, checked, and its faults told in plain words."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +60,7 @@ class Database:
         self.path = Path(path).resolve()
         self.schema = schema
         if read_only:
-            url = URL.create("sqlite", database=self.path.as_uri(), query={"mode": "ro", "uri": "true"})
+            url = URL.create("sqlite", database=self.path.as_uri(), query=_to_read(self.path))
         else:
             url = URL.create("sqlite", database=str(self.path))
         # without an isolation level the driver begins no transaction by itself: `reading`, `writing` do
@@ -129,6 +130,15 @@ class Database:
             raise StorageError(
                 f"{self.path}: a value does not fit ({error}): integers must fit 64 bits and text UTF-8"
             ) from error
+
+
+def _to_read(path: Path) -> dict[str, str]:
+    """How to open a file that stays as it is; where we may not write, nobody may be writing.
+
+    Otherwise SQLite wants to have a file beside it for what readers tell a writer (sqlite.org/wal.html).
+    """
+    alone = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    return {"mode": "ro", "uri": "true", **({"immutable": "1"} if alone else {})}
 
 
 def _names(connection: Connection) -> set[str]:

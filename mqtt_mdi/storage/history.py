@@ -186,7 +186,7 @@ def read_history(path: str | Path, pipeline: str, seconds: float | None = None) 
                 .one()
             ),
             _stretches(connection, pipeline, first, last, seconds or stretch_length(last - first)),
-            _devices(connection, pipeline),
+            _devices(connection, database.path, pipeline),
             _changes(connection, pipeline),
             _policies(connection, database.path, pipeline),
             {reason or "no reason given": count for reason, count in failures},
@@ -236,7 +236,7 @@ def _stretches(
     return tuple(made)
 
 
-def _devices(connection: Connection, pipeline: str) -> tuple[DeviceTotals, ...]:
+def _devices(connection: Connection, path: Path, pipeline: str) -> tuple[DeviceTotals, ...]:
     known = {
         row.device: row for row in connection.execute(select(devices).where(devices.c.pipeline == pipeline))
     }
@@ -251,7 +251,7 @@ def _devices(connection: Connection, pipeline: str) -> tuple[DeviceTotals, ...]:
     made = []
     for name in sorted({*known, *gave}):
         row, given = known.get(name), gave.get(name)
-        state = json.loads(row.state) if row else {}
+        state = _json_map(row.state, f"{path}: the state of {name}", "devices") if row else {}
         made.append(
             DeviceTotals(
                 name,
@@ -278,12 +278,16 @@ def _policies(connection: Connection, path: Path, pipeline: str) -> tuple[Policy
     mine = select(policies).where(policies.c.pipeline == pipeline).order_by(policies.c.version)
     made = []
     for row in connection.execute(mine):
-        try:
-            body = json.loads(row.body)
-        except ValueError as error:
-            raise StorageError(
-                f"{path}: policy {row.version} of {pipeline} is no JSON ({error}): delete it from the table "
-                "policies"
-            ) from error
+        body = _json_map(row.body, f"{path}: policy {row.version} of {pipeline}", "policies")
         made.append(PolicyVersion(row.version, body, row.origin, row.set_at))
     return tuple(made)
+
+
+def _json_map(said: str, where: str, table: str) -> dict[str, Any]:
+    try:
+        value = json.loads(said)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{where} is no JSON ({error}): delete it from the table {table}") from error
+    if not isinstance(value, dict):
+        raise StorageError(f"{where} is no JSON object: delete it from the table {table}")
+    return value

@@ -1,5 +1,6 @@
 """Who may use the page: this machine alone, or whoever has the token."""
 
+from contextlib import suppress
 from hmac import compare_digest
 from urllib.parse import parse_qs, urlsplit
 
@@ -121,11 +122,12 @@ def _refusal(status: int, reason: str) -> Response:
 def _own_origin(headers: Headers) -> bool:
     """Whether a request that names its origin comes from a page of ours."""
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    with suppress(ValueError):
+        return origin is None or urlsplit(origin).netloc == headers.get("host")
+    return False
 
 
 def _host_name(headers: Headers) -> str | None:
-    try:
+    with suppress(ValueError):
         return urlsplit(f"//{headers.get('host', '')}").hostname
-    except ValueError:
-        return None
+    return None

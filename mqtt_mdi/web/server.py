@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.runtime.coordinator import CoordinatorShell
@@ -21,6 +23,33 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS = 128
 STOP_WITHIN_S = 2
+REQUEST_WITHIN_S = 5.0
+
+
+class _Protocol(H11Protocol):
+    """HTTP with an end for connections on which no whole request comes: they would keep others out."""
+
+    _hang_up: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._hang_up = self.loop.call_later(REQUEST_WITHIN_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._stay()
+        elif self._hang_up is None:
+            self._hang_up = self.loop.call_later(REQUEST_WITHIN_S, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stay()
+        super().connection_lost(exc)
+
+    def _stay(self) -> None:
+        if self._hang_up is not None:
+            self._hang_up.cancel()
+            self._hang_up = None
 
 
 class _Server(uvicorn.Server):
@@ -61,7 +90,7 @@ def serving(shell: CoordinatorShell, settings: PageSettings) -> Iterator[str]:
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -98,22 +98,36 @@ def test_a_running_device_has_not_loaded_torch_or_the_database(mosquitto: Broker
         (["coordinator", "--db", "text.db"], 5, "file is not a database"),
         (["policy", "show", "--broker", NOBODY, "--timeout", "0.3"], 2, "is a coordinator running?"),
         (["policy", "set", "--broker", NOBODY, "--timeout", "0.3", "{}"], 2, "is a coordinator running?"),
+        (["policy", "show", "--timeout", "nan"], 2, "nan is not a finite number"),
         (["policy", "set", "{thresholds"], 2, "error: PATCH is no JSON"),
+        (["policy", "set", "[" * 50_000], 2, "error: PATCH is no JSON"),
+        (["policy", "set", "1" * 5_000], 2, "error: PATCH is no JSON"),
+        (["certs", "--out", "text.db/x"], 2, "error: cannot write to --out text.db/x: Not a directory"),
+        (["users", "users.yaml", "--out", "text.db/x", "--broker", "mqtt://b"], 2, "cannot write to --out"),
         (["demo", "--broker", "ftp://x", "--db", "x.db"], 2, "error: broker 'ftp://x': expected mqtt://"),
         (["demo", "--db", "text.db"], 2, "error: --db text.db exists"),
         (["demo", "--frames", "0"], 2, "0 is not in the range"),
         (["no-such-command"], 2, "No such command 'no-such-command'"),
         (["device", "--no-such-option"], 2, "No such option"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+    ids=lambda value: " ".join(value)[:80] if isinstance(value, list) else None,
 )
 def test_errors_are_told_in_a_line(arguments: list[str], code: int, message: str, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("this is no database, and long enough not to be taken for an empty one")
+    (tmp_path / "users.yaml").write_text("demo: {device: [pi-1]}")
     done = mqtt_mdi(*arguments, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_settings_that_are_no_text_are_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"MDI_BROKER=\xff")
+    done = mqtt_mdi("policy", "strategies", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cannot read .env: ")
+    assert "in UTF-8" in done.stderr
 
 
 def test_memory_that_runs_out_is_told_in_a_line(

@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 import re
 import sqlite3
 import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -19,7 +21,9 @@ from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.types import DeviceState, Result, Truth
 from mqtt_mdi.errors import ConfigError, MdiError, StorageError
 from mqtt_mdi.reporting.changes import differences
+from mqtt_mdi.storage.database import Database
 from mqtt_mdi.storage.store import Batch, Store
+from mqtt_mdi.storage.tables import STORE
 from mqtt_mdi.wire.messages import DeadLetter
 
 BEGAN = 1_700_000_000.0
@@ -227,9 +231,21 @@ def _several(path: Path) -> None:
     make(path, pipeline="doors")
 
 
+def _with(table: str, field: str, said: str) -> Callable[[Path], None]:
+    def spoil(path: Path) -> None:
+        make(path)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(f"UPDATE {table} SET {field} = ?", (said,))
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("prepare", "arguments", "kind", "words"),
     [
+        (_with("devices", "state", "?"), [], StorageError, "is no JSON (Expecting value"),
+        (_with("devices", "state", "[" * 50_000), [], StorageError, "delete it from the table devices"),
+        (_with("policies", "body", "[]"), [], StorageError, "is no JSON object: delete it from the table"),
         (lambda _path: None, [], StorageError, "unable to open database file"),
         (lambda path: path.write_text("no database " * 99), [], StorageError, "file is not a database"),
         (_older, [], StorageError, "no coordinator's database of version 1: the file has version 0"),
@@ -249,6 +265,17 @@ def test_what_cannot_be_reported(
     prepare(path)  # type: ignore[operator]
     with pytest.raises(kind, match=re.escape(words)):
         run(path, *arguments)
+
+
+def test_a_file_that_may_only_be_read_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    make(path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with closing(Database(path, STORE, read_only=True)) as database, database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM results").scalar_one() == 220
+        assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_exit_codes(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -149,6 +150,7 @@ def test_other_sites_are_kept_out(running: tuple[Pipeline, Server]) -> None:
     _, server = running
     assert server.ask("/api/snapshot", Host="rebound.example").status == 403
     assert server.ask("/api/snapshot", Host="[not.an.address").status == 403
+    assert server.ask("/api/snapshot", Origin="http://[").status == 403
     foreign = server.ask("/api/policy", {"patch": {"window": 1}}, Origin="http://evil.example")
     assert foreign.status == 403
     own = f"http://localhost:{server.port}"
@@ -234,6 +236,25 @@ def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         showing(None, PageSettings(Address("", 0))),  # type: ignore[arg-type]
     ):
         pass
+
+
+def test_who_sends_no_whole_request_is_hung_up_on(running: tuple[Pipeline, Server]) -> None:
+    _, server = running
+    whole = b"GET /api/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    begun = b"POST /api/policy HTTP/1.1\r\nHost: localhost\r\n"
+    body = b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    with ExitStack() as stack:
+        watching = stack.enter_context(closing(server.connection()))
+        watching.request("GET", "/api/events")
+        stream = watching.getresponse()
+        where = ("127.0.0.1", server.port)
+        lazy = [stack.enter_context(socket.create_connection(where, PATIENCE_S)) for _ in range(4)]
+        for connection, sent in zip(lazy, (b"", begun, begun + body, whole + begun), strict=True):
+            connection.sendall(sent)
+        for connection in lazy:
+            while connection.recv(4096):
+                pass
+        assert stream.readline().startswith(b"data: ")
 
 
 def test_who_does_not_read_holds_up_nobody(running: tuple[Pipeline, Server]) -> None:
