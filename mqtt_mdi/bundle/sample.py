@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mqtt_mdi.bundle.arrays import read_arrays, write_arrays
+from mqtt_mdi.bundle.arrays import MAX_FILE_BYTES, read_arrays, write_arrays
 from mqtt_mdi.errors import BundleError, ConfigError
 
 SAMPLE_FILE = "sample.npz"
+_MOST_BYTES = MAX_FILE_BYTES - 2**20
+"""Of pictures that cannot be compressed at all; what stands beside them takes little."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,21 @@ class Sample:
             )
 
 
+def most_sampled(pictures: NDArray[np.uint8]) -> int:
+    """How many pictures like these, (N, C, H, W), a sample takes: their file is to be read again."""
+    return _MOST_BYTES // int(pictures[0].nbytes)
+
+
 def draw_sample(pictures: NDArray[np.uint8], labels: NDArray[Any], size: int, seed: int) -> Sample:
     """Draw `size` of the pictures (N, C, H, W) at random, as many of each class, in random order.
 
-    Raises ConfigError when a class has too few pictures or `size` is no multiple of the classes.
+    Raises ConfigError when a class has too few pictures, `size` is no multiple of the classes, or more
+    than a sample takes.
     """
+    if size > (most := most_sampled(pictures)):
+        raise ConfigError(
+            f"--sample {size}: of pictures as large as these a sample takes {most}; choose fewer"
+        )
     generator = np.random.default_rng(seed)
     classes, counts = np.unique(labels, return_counts=True)
     each, rest = divmod(size, len(classes))

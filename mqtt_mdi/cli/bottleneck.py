@@ -84,7 +84,7 @@ def bottleneck(
         from mqtt_mdi.training.shorten import shorten_bundle  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"training needs {error.name}: pip install 'mqtt-mdi[train]'") from error
-    console = Console()
+    console = Console(markup=False)
     new_folder(out)
     with console.status("reading the data"):
         samples = learned_from(read_manifest(bundle), dataset, data)

@@ -67,4 +67,4 @@ def compare(bundles: tuple[Path, ...], rounds: int) -> None:
     the time to decode and encode, if all else is alike. "fewer" compares with what the first bundle
     would send as float32.
     """
-    print_comparison(bundles, rounds, Console())
+    print_comparison(bundles, rounds, Console(markup=False))

@@ -72,7 +72,7 @@ def convert(
         )
     except ImportError as error:
         raise ConfigError(f"converting needs {error.name}: pip install 'mqtt-mdi[train]'") from error
-    console = Console()
+    console = Console(markup=False)
     new_folder(out)
     with console.status("reading the data") as status:
         manifest = read_manifest(bundle)

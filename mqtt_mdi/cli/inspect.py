@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,11 @@ def numbers(
     """Read an option such as 0.9,0.9,0.9."""
     if value is None:
         return None
-    try:
-        return tuple(float(part) for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a list of numbers such as 0.9,0.9,0.9") from None
+    with suppress(ValueError):
+        found = tuple(float(part) for part in value.split(","))
+        if all(map(isfinite, found)):
+            return found
+    raise click.BadParameter(f"{value!r} is not a list of numbers such as 0.9,0.9,0.9")
 
 
 def describe(folder: Path, thresholds: Sequence[float] | None = None) -> dict[str, Any]:
@@ -160,7 +163,7 @@ def inspect(
     if as_json:
         click.echo(json.dumps(found))
     else:
-        print_bundle(found, Console())
+        print_bundle(found, Console(markup=False))
     if figure is not None:
         for path in _draw([bundle, *beside], figure):
             click.echo(f"{path} written", err=as_json)

@@ -125,7 +125,7 @@ def split(
             "--mean and --std are of pixel values in 0..1, those of --std above 0; divide what is of 0..255 "
             "by 255"
         )
-    console = Console()
+    console = Console(markup=False)
     torch.manual_seed(seed)
     module = None if is_file else built(network)
     out = out or Path("runs", Path(network).stem if is_file else network.partition(":")[0].rpartition(".")[2])
@@ -133,7 +133,7 @@ def split(
     with console.status(f"reading {dataset}"):
         found = read_dataset(dataset, data, size)
     hold_out = usual_hold_out(samples or len(found.train.labels)) if hold_out is None else hold_out
-    sample = usual_sample(found.test.labels) if sample is None else sample
+    sample = usual_sample(found.test) if sample is None else sample
     torch.set_num_threads(threads)
     recipe = Recipe(
         epochs=epochs,

@@ -112,13 +112,13 @@ def train(
         from mqtt_mdi.training.run import train_bundle  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"training needs {error.name}: pip install 'mqtt-mdi[train]'") from error
-    console = Console()
+    console = Console(markup=False)
     out = out or Path("runs", dataset)
     new_folder(out)
     with console.status(f"reading {dataset}"):
         samples = read_dataset(dataset, data, size)
     hold_out = usual_hold_out(len(samples.train.labels)) if hold_out is None else hold_out
-    sample = usual_sample(samples.test.labels) if sample is None else sample
+    sample = usual_sample(samples.test) if sample is None else sample
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         console.print(f"{checkpoint} found: going on from its last finished epoch")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mqtt_mdi.bundle.sample import most_sampled
+
 FEWEST = 4
 """Training pictures: two to fit, two to hold out."""
 
@@ -35,13 +37,14 @@ def usual_hold_out(count: int) -> int:
     return min(2000, max(2, count // 5))
 
 
-def usual_sample(labels: NDArray[np.int64]) -> int:
-    """How many test pictures with these labels go beside a model when nobody says.
+def usual_sample(test: Labelled) -> int:
+    """How many test pictures go beside a model when nobody says.
 
-    1,000, or as many as there are, in equal parts of each class.
+    1,000, or as many as there are or a sample takes, in equal parts of each class.
     """
-    _, counts = np.unique(labels, return_counts=True)
-    return len(counts) * min(1000 // len(counts), int(counts.min()))
+    _, counts = np.unique(test.labels, return_counts=True)
+    most = min(1000, most_sampled(test.pictures))
+    return len(counts) * min(most // len(counts), int(counts.min()))
 
 
 def hold_out(labels: NDArray[np.int64], size: int, seed: int) -> NDArray[np.bool_]:

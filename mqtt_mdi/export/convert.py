@@ -53,11 +53,14 @@ def convert_bundle(
     if out.resolve() == folder.resolve():
         raise ConfigError(f"--out {out} is the bundle itself; choose another folder")
     manifest = read_manifest(folder)
+    if manifest.stage_count == 1 and encoding.wire != "float32":
+        raise ConfigError(f"{folder} has one stage, which sends nothing to another; leave --wire out")
     graphs = [StageGraph(read_stage(folder, spec), spec.temperature) for spec in manifest.stages]
     step("measuring ranges")
     converted = convert_graphs(graphs, encoding, evaluation)
     step(f"measuring every exit on {len(evaluation.test.labels):,} test pictures")
     recipe = manifest.trained.recipe | {"wire": encoding.wire, "compute": encoding.compute}
+    recipe["held_out"] = len(evaluation.held_out.labels)
     trained = manifest.trained.model_copy(update={"recipe": recipe, "version": __version__})
     with written_whole(out) as partial:
         written = assemble(partial, manifest.name, converted, evaluation, trained)
@@ -72,7 +75,7 @@ def evaluation_of(
 ) -> Evaluation:
     """What the bundle was measured on: the same pictures held out, when the recipe says how many.
 
-    `held_out` overrides it, for bundles of unknown training. Raises ConfigError for another data set.
+    `held_out` is for bundles of unknown training, or fewer. Raises ConfigError for another data set.
     """
     if dataset.class_names != manifest.classes or dataset.test.pictures.shape[1:] != manifest.input.shape:
         raise ConfigError(
@@ -81,12 +84,15 @@ def evaluation_of(
             f"{len(manifest.classes)} ({', '.join(manifest.classes[:3])}, ...); choose the --dataset and "
             "--data that it was trained on"
         )
-    count = held_out if held_out is not None else manifest.trained.recipe.get("held_out")
+    known = manifest.trained.recipe.get("held_out")
+    count = held_out if held_out is not None else known
     labels = dataset.train.labels
     if not isinstance(count, int):
         raise ConfigError(
             "the bundle does not say how many training pictures were held out; say it with --hold-out"
         )
+    if isinstance(known, int) and count > known:
+        raise ConfigError(f"--hold-out {count}: {known} were held out, the others it was trained on")
     if not 0 < count < len(labels):
         raise ConfigError(f"--hold-out {count}: choose 1 to {len(labels) - 1} of the training pictures")
     mask = hold_out(labels, count, manifest.trained.seed)
@@ -116,6 +122,8 @@ def convert_graphs(
         if index < len(graphs):
             batches = _activations(model, stage.temperature, batches)
             scaling = scaling_of(batches) if encoding.wire == "int8" else None
+            if encoding.wire == "float16":
+                _must_fit_float16(batches, index)
         if encoding.wire != "float32":
             if index > 1:
                 decode(model, received)
@@ -124,6 +132,14 @@ def convert_graphs(
         received = scaling
         converted.append(StageGraph(model.SerializeToString(deterministic=True), stage.temperature))
     return converted
+
+
+def _must_fit_float16(activations: Sequence[NDArray[Any]], stage: int) -> None:
+    greatest = max(float(np.abs(activation).max()) for activation in activations)
+    if greatest > (most := float(np.finfo(np.float16).max)):
+        raise ConfigError(
+            f"stage {stage} gives {greatest:,.0f}, and float16 ends at {most:,.0f}: choose --wire int8"
+        )
 
 
 def _must_be_plain(stage: StageGraph, index: int) -> None:

@@ -1,6 +1,6 @@
 """What a stage graph takes, gives and costs, counted from the nodes of the ONNX file."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 
@@ -16,7 +16,22 @@ _TYPES: dict[int, str] = {
     onnx.TensorProto.UINT8: "uint8",
     onnx.TensorProto.INT8: "int8",
 }
-_CONSTANTS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8})
+_WEIGHTS = frozenset(_TYPES) | {onnx.TensorProto.INT32}
+"""Element types of weights; others are shapes and axes."""
+
+_SCALES: dict[str, tuple[int, ...]] = {
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "ConvInteger": (2, 3),
+    "MatMulInteger": (2, 3),
+    "QLinearConv": (1, 2, 4, 5, 6, 7),
+    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+}
+"""Inputs of operators that say what integers stand for, and are no weights."""
+
+Shapes = dict[str, tuple[int, ...]]
+Count = Callable[[onnx.NodeProto, Shapes], int]
+"""The multiply-adds of a node, from the shapes of what it takes and gives."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +60,9 @@ def cost_of(graph: bytes) -> Cost:
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except Exception as error:  # onnx and protobuf raise errors of their own without a common base
         raise BundleError(f"the graph cannot be measured: {str(error)[:300]}") from error
-    values = {v.name: v.type for part in (model.graph.input, model.graph.value_info) for v in part}
-    values |= {v.name: v.type for v in model.graph.output}
+    graph_ = model.graph
+    # What is taken and given goes before what is noted of it inside, which a conversion may leave behind.
+    values = {v.name: v.type for part in (graph_.value_info, graph_.input, graph_.output) for v in part}
     shapes = {name: _shape(value) for name, value in values.items()}
     shapes |= {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     macs = {node.output[0]: _macs(node, shapes) for node in model.graph.node}
@@ -62,8 +78,19 @@ def cost_of(graph: bytes) -> Cost:
         output_type="float32" if last else _type(values[ACTIVATION]),
         macs=total,
         exit_macs=exit_macs,
-        params=sum(prod(t.dims) for t in model.graph.initializer if t.data_type in _CONSTANTS),
+        params=_params(model.graph),
     )
+
+
+def _params(graph: onnx.GraphProto) -> int:
+    scales = {
+        node.input[place]
+        for node in graph.node
+        for place in _SCALES.get(node.op_type, ())
+        if place < len(node.input)
+    }
+    weights = [t for t in graph.initializer if t.data_type in _WEIGHTS and t.name not in scales]
+    return sum(prod(tensor.dims) for tensor in weights)
 
 
 def _last_product(macs: dict[str, int]) -> int:
@@ -95,24 +122,35 @@ def _type(value: onnx.TypeProto) -> str:
     return _TYPES[kind]
 
 
-def _macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
-    match node.op_type:
-        case "Conv":
-            return prod(shapes[node.output[0]]) * prod(shapes[node.input[1]][1:])
-        case "ConvTranspose":
-            return prod(shapes[node.input[0]]) * prod(shapes[node.input[1]][1:])
-        case "Gemm":
-            flipped = any(a.name == "transA" and a.i for a in node.attribute)
-            return prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if flipped else 1]
-        case "MatMul":
-            return prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
-        case "Einsum":
-            return _einsum_macs(node, shapes)
-        case _:
-            return 0
+def _macs(node: onnx.NodeProto, shapes: Shapes) -> int:
+    count = _COUNTS.get(node.op_type)
+    return count(node, shapes) if count else 0
 
 
-def _einsum_macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+def _convolution(weights: int) -> Count:
+    return lambda node, shapes: prod(shapes[node.output[0]]) * prod(shapes[node.input[weights]][1:])
+
+
+def _deconvolution(node: onnx.NodeProto, shapes: Shapes) -> int:
+    return prod(shapes[node.input[0]]) * prod(shapes[node.input[1]][1:])
+
+
+def _gemm(node: onnx.NodeProto, shapes: Shapes) -> int:
+    flipped = any(a.name == "transA" and a.i for a in node.attribute)
+    return prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if flipped else 1]
+
+
+def _product(node: onnx.NodeProto, shapes: Shapes) -> int:
+    return prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+
+
+def _recurrence(node: onnx.NodeProto, shapes: Shapes) -> int:
+    """All gates of all directions, at each step of each sequence."""
+    steps, inward, onward = (shapes[name] for name in node.input[:3])
+    return prod(steps[:2]) * (prod(inward) + prod(onward))
+
+
+def _einsum(node: onnx.NodeProto, shapes: Shapes) -> int:
     """A product for each choice of indices; a sum or a change of order alone has none."""
     equation = next(a.s.decode() for a in node.attribute if a.name == "equation")
     terms = equation.replace(" ", "").partition("->")[0].split(",")
@@ -125,3 +163,19 @@ def _einsum_macs(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> in
         for index, size in zip([*first, *spread, *rest], shape, strict=True):
             sizes[index] = max(size, sizes.get(index, 1))
     return prod(sizes.values()) if len(terms) > 1 else 0
+
+
+_COUNTS: dict[str, Count] = {
+    "Conv": _convolution(1),
+    "ConvInteger": _convolution(1),
+    "QLinearConv": _convolution(3),
+    "ConvTranspose": _deconvolution,
+    "Gemm": _gemm,
+    "MatMul": _product,
+    "MatMulInteger": _product,
+    "QLinearMatMul": _product,
+    "RNN": _recurrence,
+    "GRU": _recurrence,
+    "LSTM": _recurrence,
+    "Einsum": _einsum,
+}

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
+from onnx.inliner import inline_local_functions
 
 from mqtt_mdi.errors import ConfigError, first_line
 
@@ -16,10 +18,14 @@ def read_graph(path: Path, shape: Sequence[int]) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
+        model = inline_local_functions(model)
     except Exception as error:  # onnx and protobuf raise errors of their own without a common base
         raise ConfigError(f"cannot read {path}: {first_line(error)}; expected an ONNX file") from error
     _check_operators(path, model)
+    # Before version 4 weights had to be inputs as well.
+    model.ir_version = max(model.ir_version, 4)
     graph = model.graph
+    _keep_constants_as_weights(graph)
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [entry for entry in graph.input if entry.name not in weights]
     tensor = inputs[0].type.tensor_type if inputs else None
@@ -54,18 +60,38 @@ def read_graph(path: Path, shape: Sequence[int]) -> onnx.ModelProto:
 
 
 def _check_operators(path: Path, model: onnx.ModelProto) -> None:
-    own = {(function.domain, function.name) for function in model.functions}
     for node in model.graph.node:
         if node.op_type in _CONTROL_FLOW:
             raise ConfigError(
                 f"{path} has the operator {node.op_type}, and a graph with branches cannot be cut"
             )
         domain = "" if node.domain == "ai.onnx" else node.domain
-        if (node.domain, node.op_type) not in own and not onnx.defs.has(node.op_type, domain):
+        if not onnx.defs.has(node.op_type, domain):
             raise ConfigError(
                 f"{path} has the operator {domain}:{node.op_type}, which ONNX does not define; export it "
                 "with operators of ONNX alone"
             )
+
+
+def _keep_constants_as_weights(graph: onnx.GraphProto) -> None:
+    for place in reversed(range(len(graph.node))):
+        node = graph.node[place]
+        if node.op_type == "Constant" and (tensor := _constant(node.attribute[0])) is not None:
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+            del graph.node[place]
+
+
+def _constant(value: onnx.AttributeProto) -> onnx.TensorProto | None:
+    """The tensor of a Constant's attribute; None for text and sparse tensors."""
+    match value.name:
+        case "value":
+            return value.t
+        case "value_int" | "value_float" | "value_ints" | "value_floats":
+            kind = np.int64 if "int" in value.name else np.float32
+            return numpy_helper.from_array(np.asarray(onnx.helper.get_attribute_value(value), kind))
+        case _:
+            return None
 
 
 def varying_tensors(graph: onnx.GraphProto) -> set[str]:
@@ -80,7 +106,6 @@ def varying_tensors(graph: onnx.GraphProto) -> set[str]:
 def _free_reshapes(graph: onnx.GraphProto) -> None:
     """Have a Reshape to one sample, as an export for one sample has it, keep however many there are."""
     known = {tensor.name: tensor for tensor in graph.initializer}
-    known |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
     varying = varying_tensors(graph)
     for node in graph.node:
         if node.op_type != "Reshape" or node.input[0] not in varying or node.input[1] not in known:

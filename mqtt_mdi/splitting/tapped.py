@@ -108,15 +108,18 @@ class TappedModel(nn.Module):
         training = self.training
         whole = self.eval()(self.example)
         self.train(training)
-        activation = self.example
+        activations = torch.split(self.example, 1)  # one by one, as devices run them
         for name, stage, expected in zip([*self.layers, "the output"], stages, whole, strict=False):
-            activation, logits = stage.eval()(activation.clone())
+            given = [stage.eval()(activation.clone()) for activation in activations]
+            activations = tuple(activation for activation, _ in given)
+            logits = torch.cat([said for _, said in given])
             allowed = _TOLERANCE * float(expected.abs().max())
             if not torch.allclose(logits, expected, rtol=_TOLERANCE, atol=allowed):
                 raise ConfigError(
-                    f"cut, the network gives other values at {name} than uncut, by up to "
-                    f"{float((logits - expected).abs().max()):.2g}: something goes around a layer where it "
-                    "is cut, or forward() draws numbers or keeps a state; cut elsewhere or change it"
+                    f"cut, and for one picture at a time, the network gives other values at {name} than "
+                    f"uncut, by up to {float((logits - expected).abs().max()):.2g}: something goes around a "
+                    "layer where it is cut, or forward() mixes the pictures of a batch, draws numbers or "
+                    "keeps a state; cut elsewhere or change it"
                 )
 
 

@@ -192,6 +192,10 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
                         f"the loss became {reached} in epoch {epoch + 1}: choose a --learning-rate below "
                         f"{recipe.learning_rate:g}"
                     )
+        if watch is not None:
+            watch(
+                epoch + 1, float(total) / steps, average.module
+            )  # before: what is saved is not watched again
         save_checkpoint(
             checkpoint,
             {
@@ -202,6 +206,4 @@ def _fit(  # noqa: PLR0913, PLR0917 -- those of `fit`
                 "run": run,
             },
         )
-        if watch is not None:
-            watch(epoch + 1, float(total) / steps, average.module)
     return average.module.cpu().eval()

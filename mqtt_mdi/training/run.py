@@ -108,7 +108,8 @@ def start_from(network: Backbone, path: Path) -> None:
     Its names are torchvision's. Raises ConfigError when the file cannot be read or nothing in it fits.
     """
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        safe = path.suffix == ".safetensors"
+        state = load_file(path) if safe else torch.load(path, weights_only=True, map_location="cpu")
         missing = network.load_backbone(state)
     except Exception as error:  # each reader raises errors of its own
         raise ConfigError(

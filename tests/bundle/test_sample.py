@@ -6,6 +6,7 @@ import pytest
 from mqtt_mdi.bundle.manifest import SHIPPED_BUNDLE
 from mqtt_mdi.bundle.sample import SAMPLE_FILE, draw_sample, read_sample, write_sample
 from mqtt_mdi.bundle.trace import read_trace
+from mqtt_mdi.datasets.labelled import Labelled, usual_sample
 from mqtt_mdi.errors import BundleError, ConfigError
 
 PICTURES = np.arange(60 * 4, dtype=np.uint8).reshape(60, 1, 2, 2)
@@ -41,6 +42,17 @@ def test_colour_pictures_have_their_channels_last() -> None:
 def test_sizes_that_cannot_be_drawn_evenly(size: int) -> None:
     with pytest.raises(ConfigError, match="choose a multiple of 3 up to 60"):
         draw_sample(PICTURES, LABELS, size, 1)
+
+
+def test_no_sample_is_larger_than_what_is_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    large = rng.integers(0, 256, (12, 3, 1600, 1600), np.uint8)
+    labels = np.arange(12) % 2
+    assert usual_sample(Labelled(large, labels)) == 8
+    with pytest.raises(ConfigError, match="a sample takes 8; choose fewer"):
+        draw_sample(large, labels, 10, 1)
+    write_sample(draw_sample(large, labels, 8, 1), tmp_path)
+    assert len(read_sample(tmp_path).labels) == 8
 
 
 def test_damaged_files(tmp_path: Path) -> None:

@@ -311,3 +311,5 @@ def test_numbers_a_channel() -> None:
     result = CliRunner().invoke(split, ["colour_network:build", "--cut", "2", "--mean", "grey"])
     assert result.exit_code == 2
     assert "'grey' is not a list of numbers" in result.output
+    result = CliRunner().invoke(split, ["colour_network:build", "--cut", "2", "--mean", "0.5,nan,0.5"])
+    assert "'0.5,nan,0.5' is not a list of numbers" in result.output

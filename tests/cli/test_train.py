@@ -38,7 +38,7 @@ def run(*arguments: str) -> str:
 
 
 def test_from_pictures_to_a_bundle_and_again(data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "bundle"
+    out = tmp_path / "bundle[i]"
     options = ["--data", str(data), "--out", str(out), "--epochs", "2", "--batch", "50", "--width", "0.125"]
     options += ["--model", "vgg16"]
     options += ["--hold-out", "100", "--sample", "50", "--threads", "1"]

@@ -105,7 +105,8 @@ def test_int8_arithmetic_makes_large_graphs_smaller(converted: dict[Encoding, Co
 def test_what_comes_along(converted: dict[Encoding, Converted]) -> None:
     for encoding, bundle in converted.items():
         recipe = bundle.manifest.trained.recipe
-        assert recipe == SHIPPED.trained.recipe | {"wire": encoding.wire, "compute": encoding.compute}
+        new = {"wire": encoding.wire, "compute": encoding.compute, "held_out": 200}
+        assert recipe == SHIPPED.trained.recipe | new
         assert (bundle.folder / "LICENSE").read_bytes() == (SHIPPED_BUNDLE / "LICENSE").read_bytes()
         assert (bundle.folder / "weights.safetensors").exists() == (encoding.compute == "float32")
         # Its indices are rows of another test set.
@@ -127,6 +128,17 @@ def test_a_converted_bundle_is_not_converted_again(
 def test_a_bundle_is_not_converted_in_place() -> None:
     with pytest.raises(ConfigError, match="is the bundle itself"):
         convert_bundle(SHIPPED_BUNDLE, SHIPPED_BUNDLE, Encoding("int8"), evaluation(), lambda _: None)
+
+
+def test_a_single_stage_sends_nothing(tmp_path: Path) -> None:
+    single = SHIPPED_BUNDLE.parent / "fashion-mnist-static"
+    with pytest.raises(ConfigError, match="has one stage, which sends nothing"):
+        convert_bundle(single, tmp_path, Encoding("int8", "int8"), evaluation(), lambda _: None)
+
+
+def test_no_more_is_held_out_than_was() -> None:
+    with pytest.raises(ConfigError, match="--hold-out 2001: 2000 were held out"):
+        evaluation(held_out=2001)
 
 
 def test_data_that_the_bundle_was_not_trained_on() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -200,6 +201,66 @@ def test_costs_are_those_counted_by_hand(layer: nn.Module, by_hand: int) -> None
     stage = Stage(layer, nn.Sequential(GlobalPool(), nn.Linear(channels, 3))).eval()
     cost = cost_of(stage_graph(stage, x, 1.0, last=False))
     assert (cost.macs - cost.exit_macs, cost.exit_macs) == (by_hand, 3 * channels)
+
+
+INTEGERS = {"x.zero": (), "w.zero": (), "y.zero": (), "w": (6, 8, 3, 3)}
+SCALES = {"x.scale": (), "w.scale": (), "y.scale": ()}
+LSTM_WEIGHTS = {"in": (2, 24, 64), "on": (2, 24, 6)}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "weights", "by_hand", "params"),
+    [
+        (
+            [
+                ("QuantizeLinear", ["input", "x.scale", "x.zero"], "xq", {}),
+                (
+                    "QLinearConv",
+                    ["xq", "x.scale", "x.zero", "w", "w.scale", "w.zero", "y.scale", "y.zero"],
+                    "yq",
+                    {},
+                ),
+                ("DequantizeLinear", ["yq", "y.scale", "y.zero"], "score", {}),
+            ],
+            INTEGERS | SCALES,
+            6 * 6 * 6 * 8 * 9,
+            6 * 8 * 9,
+        ),
+        (
+            [
+                ("Flatten", ["input"], "rows", {"axis": 2}),
+                ("Reshape", ["rows", "steps"], "tokens", {}),
+                ("LSTM", ["tokens", "in", "on"], "score", {"hidden_size": 6, "direction": "bidirectional"}),
+            ],
+            LSTM_WEIGHTS,
+            8 * 2 * 24 * (64 + 6),
+            2 * 24 * (64 + 6),
+        ),
+    ],
+    ids=["integers", "recurrent"],
+)
+def test_costs_of_what_torch_does_not_write(
+    nodes: list[tuple[str, list[str], str, dict[str, object]]],
+    weights: dict[str, tuple[int, ...]],
+    by_hand: int,
+    params: int,
+) -> None:
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node(op, inputs, [given], **more) for op, inputs, given, more in nodes],
+            "stage",
+            [onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["N", 8, 8, 8])],
+            [onnx.helper.make_tensor_value_info("score", onnx.TensorProto.FLOAT, None)],
+            [
+                numpy_helper.from_array(np.ones(shape, np.int8 if name in INTEGERS else np.float32), name)
+                for name, shape in weights.items()
+            ]
+            + [numpy_helper.from_array(np.array([8, -1, 64]), "steps")],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+    )
+    cost = cost_of(model.SerializeToString())
+    assert (cost.macs, cost.params) == (by_hand, params)
 
 
 def test_weights_too_large_for_half_precision(tmp_path: Path) -> None:

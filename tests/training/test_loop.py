@@ -10,7 +10,7 @@ from mqtt_mdi.datasets.labelled import Labelled
 from mqtt_mdi.datasets.normalisation import Normalisation, normalisation
 from mqtt_mdi.errors import ConfigError
 from mqtt_mdi.models.registry import build
-from mqtt_mdi.training.loop import Progress, augment, erase, fit, learning_rate
+from mqtt_mdi.training.loop import Progress, Watch, augment, erase, fit, learning_rate
 from mqtt_mdi.training.methods import loss_of
 from mqtt_mdi.training.recipe import Recipe
 
@@ -46,6 +46,7 @@ def run(
     samples: Labelled | None = None,
     start: int = RECIPE.seed,
     shown: list[torch.Tensor] | None = None,
+    watch: Watch | None = None,
 ) -> nn.Module:
     torch.manual_seed(start)
     model = build("mobilenetv2", 2, 1, 0.125)
@@ -59,6 +60,7 @@ def run(
         loss=loss_of(recipe.method, (), 4),
         checkpoint=checkpoint,
         progress=progress,
+        watch=watch,
     )
 
 
@@ -72,6 +74,17 @@ def test_a_run_cut_short_and_resumed_ends_with_the_same_weights(tmp_path: Path) 
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_an_epoch_that_is_saved_was_watched(tmp_path: Path) -> None:
+    """A run may be stopped between the two, and does not repeat what is saved."""
+    seen: list[tuple[int, bool]] = []
+    run(
+        tmp_path / "c.pt",
+        recipe=replace(RECIPE, epochs=1),
+        watch=lambda epoch, _loss, _model: seen.append((epoch, (tmp_path / "c.pt").exists())),
+    )
+    assert seen == [(1, False)]
 
 
 def test_views_come_again_in_turn(tmp_path: Path) -> None:

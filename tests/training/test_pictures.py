@@ -141,6 +141,7 @@ def test_links_that_lead_nowhere(kind: bytes, target: str, tmp_path: Path) -> No
         ({f"train/{'a' * 201}/9.png": encoded(RED)}, r"'a+' names no class"),
         ({"train/\x1b[2J/9.png": encoded(RED)}, r"names no class"),
         ({"red/9.png": encoded(RED)}, r"'red/9\.png' lies outside train/ and test/"),
+        ({"test/red/9.tif": encoded(RED)}, r"red/9\.tif is no JPEG, PNG, BMP or WebP by its name"),
         ({"train/green/1.png": encoded(RED)}, r"no pictures in test/green"),
         ({"train/blue/0.png": encoded(RED, (4097, 2))}, r"blue/0\.png has 4097x2 pixels, more than 4096"),
     ],

@@ -82,12 +82,14 @@ def test_too_few_pictures_to_fit_and_hold_out(tmp_path: Path) -> None:
         train(tmp_path, RECIPE, count=3)
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_starting_from_a_backbone(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".gpu.pth"])
+def test_starting_from_a_backbone(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there, here = build("resnet18", 9, 3, 0.125), build("resnet18", 2, 3, 0.125)
     state = {name: value for name, value in there.state_dict().items() if "exits" not in name}
     path = tmp_path / f"weights{suffix}"
-    if suffix == ".pth":
+    if path.suffix == ".pth":
+        if suffix == ".gpu.pth":  # what torch notes beside weights that lie on a GPU
+            monkeypatch.setattr(torch.serialization, "location_tag", lambda _storage: "cuda:0")
         torch.save(state, path)
     else:
         save_file(state, path)

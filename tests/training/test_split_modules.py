@@ -218,7 +218,14 @@ NETWORKS = {
         lambda net, x: net.end(net.second(torch.from_numpy(net.first(x).detach().numpy()))),
         "Odd cannot be exported: .*numpy",
     ),
-    "random": (lambda net, x: net.end(net.second(net.first(x) + torch.rand(1))), "forward.. draws numbers"),
+    "random": (
+        lambda net, x: net.end(net.second(net.first(x) + torch.rand(1))),
+        "mixes the pictures of a batch, draws numbers",
+    ),
+    "mixing": (
+        lambda net, x: net.end(nn.functional.batch_norm(net.second(net.first(x)), None, None, training=True)),
+        "mixes the pictures of a batch, draws numbers",
+    ),
     "picture": (
         lambda net, x: net.end(net.second(net.first(x)) + x[:, :1, ::2, ::2]),
         "the network's input and",

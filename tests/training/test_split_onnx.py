@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from mqtt_mdi.datasets.labelled import Labelled
+from mqtt_mdi.datasets.normalisation import Normalisation
 from mqtt_mdi.engine.onnx import OnnxStage
 from mqtt_mdi.errors import ConfigError
-from mqtt_mdi.export.assemble import StageGraph, stage_spec
+from mqtt_mdi.export.assemble import Evaluation, StageGraph, stage_spec
+from mqtt_mdi.export.convert import Encoding, convert_graphs
+from mqtt_mdi.export.cost import cost_of
 from mqtt_mdi.export.graph import stage_graph
 from mqtt_mdi.models.stage import Stage
 from mqtt_mdi.splitting.heads import head_for
@@ -216,3 +220,74 @@ def test_branches_and_unknown_operators(tmp_path: Path) -> None:
     model.functions.append(helper.make_function("my.operators", "Secret", ["x"], ["y"], [relu], opsets))
     onnx.save(model, path)
     assert [c.tensor for c in cut(path, "r1").cuts] == ["r1", "logits"]
+
+
+def constants(model: onnx.ModelProto) -> None:
+    """Keep weights as Constant nodes."""
+    for tensor in model.graph.initializer:
+        model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+    del model.graph.initializer[:]
+
+
+def old_inputs(model: onnx.ModelProto) -> None:
+    """List weights as inputs, too, as ONNX once required."""
+    model.ir_version = 3
+    for tensor in model.graph.initializer:
+        model.graph.input.append(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        )
+
+
+def local_function(model: onnx.ModelProto) -> None:
+    """Have the first convolution in a function of the file's own."""
+    opsets = [helper.make_opsetid("", 13)]
+    body = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)
+    model.functions.append(helper.make_function("mine", "Twice", ["x", "w"], ["y"], [body], opsets))
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    model.graph.node[0].CopyFrom(helper.make_node("Twice", ["picture", "w1"], ["c1"], domain="mine"))
+
+
+def listed_shape(model: onnx.ModelProto) -> None:
+    """For one picture, reshaped by a Constant that is a list."""
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    model.graph.node[5].CopyFrom(helper.make_node("Reshape", ["mean", "shape"], ["flat"]))
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["shape"], value_ints=[1, 4]))
+
+
+@pytest.mark.parametrize("change", [constants, old_inputs, local_function, listed_shape])
+def test_files_as_others_write_them(change: Callable[[onnx.ModelProto], None], tmp_path: Path) -> None:
+    plain = graph(tmp_path)
+    expected = whole(plain, EXAMPLE)
+    ours = tmp_path / "theirs.onnx"
+    model = onnx.load(plain)
+    change(model)
+    onnx.save(model, ours)
+    found = cut(ours, "sum")
+    np.testing.assert_allclose(Activations(found.whole)(EXAMPLE)[1], expected, rtol=1e-4)
+    own_exit = stage_graph(Stage(nn.Identity(), nn.Identity()), torch.rand(2, 5), 1.0, last=True)
+    last, last_of_plain = (with_exit(f.parts[-1], own_exit, last=True) for f in (found, cut(plain, "sum")))
+    assert cost_of(last) == cost_of(last_of_plain)
+
+
+def encoded(path: Path, encoding: Encoding, std: float) -> list[StageGraph]:
+    """The stages of a file, encoded; `std` is that of the pictures, which says how large activations are."""
+    pictures = Labelled(np.arange(60 * 192, dtype=np.uint8).reshape(60, *SHAPE), np.arange(60) % 5)
+    normalise = Normalisation((0.5,) * 3, (std,) * 3)
+    found = cut(path, "sum")
+    exits = [Stage(nn.Identity(), head_for((4, 8, 8), 5)), Stage(nn.Identity(), nn.Identity())]
+    stages = []
+    for part, tensor, exit_ in zip(found.parts, found.cuts, exits, strict=True):
+        scored = stage_graph(exit_, torch.rand(2, *tensor.shape), 1.0, last=True)
+        stages.append(StageGraph(with_exit(part, scored, last=exit_ is exits[-1]), 1.0))
+    return convert_graphs(stages, encoding, Evaluation(tuple("abcde"), normalise, pictures, pictures, 0.01))
+
+
+def test_notes_inside_a_stage_do_not_say_what_it_takes(tmp_path: Path) -> None:
+    """From opset 18 on a stage keeps what is noted of its tensors, also once it is encoded."""
+    sent = encoded(graph(tmp_path, opset=21), Encoding("int8"), 0.5)
+    assert [stage_spec(stage, 1).input_type for stage in sent] == ["float32", "int8"]
+
+
+def test_what_float16_does_not_hold_is_not_sent_in_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"stage 1 gives .* float16 ends at 65,504: choose --wire int8"):
+        encoded(graph(tmp_path), Encoding("float16"), 1e-5)
