@@ -25,7 +25,6 @@ WALL_CLOCK = {
     "runtime/certificates.py": "from when and until when a certificate holds",
     "runtime/coordinator.py": "when a row was stored",
     "runtime/shell.py": "the name of a start",
-    "runtime/spooled.py": "when a frame was captured",
 }
 
 
