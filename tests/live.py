@@ -81,7 +81,8 @@ class Client:
         self._client.on_message = self._arrived
         self._client.on_subscribe = self._suback
         port = broker.port_v311 if version != paho.MQTTv5 else broker.url.port
-        self._client.connect(broker.url.host, port)
+        # A connection that a busy broker leaves unanswered is tried again before patience ends.
+        self._client.connect(broker.url.host, port, keepalive=10)
         self._client.loop_start()
         until(self._client.is_connected)
         self.subscribe(*topics)

@@ -170,8 +170,7 @@ def test_all_sensors_after_one_of_them_are_heard_once(mosquitto: Broker, new_pip
     first = spooled(pipeline, "--sensors", "cam")
     pipeline.ready("source-1")
     first.kill()
-    spooled(pipeline)
-    pipeline.ready("source-1")
+    spooled(pipeline).wait_to_say("has model")
     for sensor in ("cam", "other", "cam", "end"):
         pipeline.send(sensor, PICTURE)
     pipeline.answers("end", 1)
