@@ -4,7 +4,7 @@ import logging
 
 import click
 
-from mqtt_mdi.cli.options import FiniteRange, broker_options, stop_on_signals
+from mqtt_mdi.cli.options import broker_options, stop_on_signals, timeout_option
 from mqtt_mdi.cli.viewing import Viewer
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.strategies.registry import STRATEGIES
@@ -197,14 +197,7 @@ class Remover(Announcer):
     help="Devices, and as many sensors, that are announced at most.",
 )
 @click.option("--remove", is_flag=True, help="Remove the pipeline from Home Assistant and end.")
-@click.option(
-    "--timeout",
-    type=FiniteRange(0),
-    default=5.0,
-    show_default=True,
-    envvar="MDI_TIMEOUT",
-    help="With --remove, seconds to wait for the broker.",
-)
+@timeout_option("With --remove, seconds to wait for the broker.")
 def home_assistant(
     broker: BrokerURL, pipeline: str, discovery_prefix: str, limit: int, remove: bool, timeout: float
 ) -> None:

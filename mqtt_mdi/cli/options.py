@@ -134,6 +134,18 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
         signal.signal(number, lambda _number, _frame: stop())
 
 
+def timeout_option(about: str) -> Callable[[F], F]:
+    """`--timeout`, in seconds; `about` says what is waited for."""
+    return click.option(
+        "--timeout",
+        type=FiniteRange(0),
+        default=5.0,
+        show_default=True,
+        envvar="MDI_TIMEOUT",
+        help=about,
+    )
+
+
 def new_folder(out: Path) -> None:
     """Make the folder of --out; raises ConfigError where it cannot be."""
     try:

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from mqtt_mdi.cli.options import FiniteRange, broker_options
+from mqtt_mdi.cli.options import broker_options, timeout_option
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.strategies.registry import STRATEGIES
 from mqtt_mdi.errors import ConfigError
@@ -71,14 +71,7 @@ class PolicyShell(Shell):
             self.connection.close()
 
 
-_TIMEOUT = click.option(
-    "--timeout",
-    type=FiniteRange(0),
-    default=5.0,
-    show_default=True,
-    envvar="MDI_TIMEOUT",
-    help="Seconds to wait for an answer.",
-)
+_TIMEOUT = timeout_option("Seconds to wait for an answer.")
 
 
 @click.group(short_help="Show or change the policy of a running pipeline.")

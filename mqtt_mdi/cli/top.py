@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mqtt_mdi.cli.options import FiniteRange, broker_options, stop_on_signals
+from mqtt_mdi.cli.options import broker_options, stop_on_signals, timeout_option
 from mqtt_mdi.cli.viewing import Viewer
 from mqtt_mdi.core.policy import Policy
 from mqtt_mdi.core.types import DeviceState
@@ -256,14 +256,7 @@ def keep_looking(board: Board, console: Console) -> None:
 @click.command(short_help="Show the devices of a running pipeline, live.")
 @broker_options
 @click.option("--once", is_flag=True, help="Print the table one time and end.")
-@click.option(
-    "--timeout",
-    type=FiniteRange(0),
-    default=5.0,
-    show_default=True,
-    envvar="MDI_TIMEOUT",
-    help="With --once, seconds to wait for devices and coordinator to speak.",
-)
+@timeout_option("With --once, seconds to wait for devices and coordinator to speak.")
 def top(broker: BrokerURL, pipeline: str, once: bool, timeout: float) -> None:
     """Show who is there, what they hold and how much they do; Ctrl-C ends it.
 

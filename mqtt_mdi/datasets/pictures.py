@@ -27,7 +27,6 @@ MAX_FILE_BYTES = 2**26
 PARTS = ("train", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _OTHERS = (".tif", ".tiff", ".gif", ".jfif", ".jp2", ".avif", ".heic", ".ppm", ".pgm")
-_KINDS = "JPEG, PNG, BMP or WebP by its name"
 _LAYOUT = "expected train/CLASS/*.jpg and test/CLASS/*.jpg, one folder a class"
 
 # What Pillow raises for damaged pictures, and for some that would fill the memory.
@@ -48,10 +47,13 @@ def pictures(path: Path, size: int | None = None) -> Dataset:
     found: dict[tuple[str, str], dict[str, NDArray[np.uint8]]] = {}
     with reading(path) as members:
         for name, data in members:
+            kind = "" if name.name.startswith(".") else name.suffix.lower()
             part, label = name.parts[-3:-1] if len(name.parts) > 2 else ("", "")  # noqa: PLR2004
-            if name.suffix.lower() not in SUFFIXES or name.name.startswith("."):
-                if part in PARTS and name.suffix.lower() in _OTHERS and not name.name.startswith("."):
-                    raise ConfigError(f"{path}: {name} is no {_KINDS}; convert it, or remove it")
+            if kind in _OTHERS and part in PARTS:
+                raise ConfigError(
+                    f"{path}: {name} is no JPEG, PNG, BMP or WebP by its name; convert it, or remove it"
+                )
+            if kind not in SUFFIXES:
                 continue
             if part not in PARTS:
                 raise ConfigError(f"{path}: {str(name)!r} lies outside train/ and test/; {_LAYOUT}")

@@ -83,9 +83,8 @@ class SpooledSource(SourceDevice):
     def received(self, message: Message, topic: Topic) -> None:
         """Hear a message; what is not acknowledged now, while we drain, comes again at the next start."""
         self._acknowledge_later(message)
-        frame = topic.kind == "frames"
-        for_others = frame and bool(self.sensors) and topic.name not in self.sensors
-        if not for_others and not (frame and self._draining):
+        ours = not self.sensors or topic.name in self.sensors
+        if topic.kind != "frames" or (ours and not self._draining):
             super().received(message, topic)
 
     def skipped(self, message: Message) -> None:
